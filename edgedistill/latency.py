@@ -1,0 +1,71 @@
+"""Stopwatch, warm-up and percentiles: how every latency in edgedistill is taken and told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+STAGES = ("capture", "preprocess", "invoke", "postprocess", "total")
+
+
+class Percentiles(NamedTuple):
+    """A latency's distribution in milliseconds; never a bare mean."""
+
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+def percentiles(values_ms: Sequence[float] | np.ndarray) -> Percentiles:
+    """Return p50, p90, p99 (linear interpolation) and the maximum of at least one latency."""
+    if len(values_ms) == 0:
+        raise ValueError("no latencies were recorded: run more frames than the warm-up discards")
+    p50, p90, p99 = np.percentile(values_ms, [50, 90, 99])
+    return Percentiles(float(p50), float(p90), float(p99), float(max(values_ms)))
+
+
+class LatencyRecorder:
+    """Collect per-stage latencies of frames, leaving out the first `warmup` frames."""
+
+    def __init__(self, *, warmup: int = 0) -> None:
+        self.warmup = warmup
+        self.frames = 0
+        self._stages_ms: dict[str, list[float]] = {}
+
+    def add(self, stages_ms: dict[str, float]) -> None:
+        """Record one frame's stages in milliseconds."""
+        self.frames += 1
+        if self.frames <= self.warmup:
+            return
+        for stage, value in stages_ms.items():
+            self._stages_ms.setdefault(stage, []).append(value)
+
+    def values_ms(self, stage: str) -> list[float]:
+        """Return what was recorded of a stage, in order."""
+        return self._stages_ms.get(stage, [])
+
+    def summary(self) -> dict[str, Percentiles]:
+        """Return the percentiles of each stage, in the order they were first seen."""
+        return {stage: percentiles(values) for stage, values in self._stages_ms.items()}
+
+
+class Elapsed:
+    """Milliseconds that a `stopwatch` block took; 0 until the block has ended."""
+
+    ms = 0.0
+
+
+@contextmanager
+def stopwatch() -> Iterator[Elapsed]:
+    """Time a block with the monotonic clock: `with stopwatch() as took: …; took.ms`."""
+    elapsed = Elapsed()
+    start = time.perf_counter_ns()
+    try:
+        yield elapsed
+    finally:
+        elapsed.ms = (time.perf_counter_ns() - start) / 1e6

@@ -1,0 +1,46 @@
+"""Model output to answer: dequantize, softmax, top-k. Knows nothing of frames or interpreters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from edgedistill.bundle import Quantization
+
+
+class Prediction(NamedTuple):
+    """One answer: the class's number, its label and its probability (0 to 1)."""
+
+    class_id: int
+    label: str
+    score: float
+
+
+def dequantize(stored: np.ndarray, quantization: Quantization | None) -> np.ndarray:
+    """Return float32 values of stored ones; the shape is kept."""
+    if quantization is None:
+        return stored.astype(np.float32, copy=False)
+    return (stored.astype(np.float32) - np.float32(quantization.zero_point)) * np.float32(quantization.scale)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities over the last axis, in the dtype of `logits`."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponents / exponents.sum(axis=-1, keepdims=True)
+
+
+def top_k(logits: np.ndarray, labels: Sequence[str], *, k: int = 1, threshold: float = 0.0) -> tuple[Prediction, ...]:
+    """Return the k likeliest classes, likeliest first, leaving out those below `threshold`.
+
+    Args:
+        logits: (classes,) float32; equal logits are ordered by index.
+        labels: one a class.
+        threshold: smallest probability to report, 0 to 1.
+    """
+    if logits.shape != (len(labels),):
+        raise ValueError(f"expected logits of shape ({len(labels)},) for {len(labels)} labels, got {logits.shape}")
+    scores = softmax(logits)
+    order = np.argsort(-scores, kind="stable")[:k]
+    return tuple(Prediction(int(i), labels[i], float(scores[i])) for i in order if scores[i] >= threshold)

@@ -1,0 +1,300 @@
+"""recipe.toml to frozen structs: what to distill, from whom, into what, and how it is exported.
+
+All validation of what a person writes is here; what the names in a recipe stand for (models, losses, sources) is
+looked up by `distill`. Paths in a recipe are relative to the recipe's file and absolute after `load`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from edgedistill.errors import RecipeError, close_matches
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+PerChannel = tuple[float, float, float]
+
+#: The default normalization: pixel - 128, over 127.5, so that an int8 input tensor can hold camera bytes exactly.
+HALF_MEAN: PerChannel = (128 / 255, 128 / 255, 128 / 255)
+HALF_STD: PerChannel = (0.5, 0.5, 0.5)
+
+
+class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A frozen record that refuses unknown keys."""
+
+
+class Augment(_Struct, frozen=True, kw_only=True):
+    """Random changes of a training view; every default is 'none', so an empty table trains on the images as they are."""
+
+    flip: bool = False
+    """Mirror left and right with probability 1/2."""
+    scale: tuple[AboveZero, AboveZero] = (1.0, 1.0)
+    """Smallest and largest zoom; below 1 the object shrinks, above 1 it grows."""
+    aspect: Annotated[float, msgspec.Meta(ge=1)] = 1.0
+    """Largest ratio by which the width changes against the height, up or down."""
+    shift: Fraction = 0.0
+    """Largest shift in each direction, as a fraction of the side."""
+    rotate_deg: Annotated[float, msgspec.Meta(ge=0, le=180)] = 0.0
+    """Largest rotation to either side, in degrees."""
+    brightness: Fraction = 0.0
+    """Largest change of brightness, as a fraction of 255."""
+    contrast: Fraction = 0.0
+    """Largest change of contrast, as a fraction of itself."""
+    blur: NotNegative = 0.0
+    """Largest sigma of a Gaussian blur, in pixels of the view."""
+    noise: Fraction = 0.0
+    """Largest deviation of Gaussian noise, as a fraction of 255."""
+    erase: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
+    """Largest side of an erased square, as a fraction of the view's side."""
+
+    def __post_init__(self) -> None:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale must be [smallest, largest], got {list(self.scale)}")
+
+
+class Data(_Struct, frozen=True, kw_only=True):
+    """Which images: `embedded`, `torchvision:NAME` or `folder:PATH`."""
+
+    source: str
+    root: str | None = None
+    """Where `torchvision:` keeps its downloads; ~/.cache/edgedistill by default."""
+    validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
+    """Fraction of each class's training images that is held out to watch the training."""
+    train_limit: Positive | None = None
+    """Use only this many training images, class-balanced."""
+    exclude: str | None = None
+    """A source whose test images (by content) are never trained on."""
+    augment: Augment = Augment()
+
+
+class Network(_Struct, frozen=True, kw_only=True):
+    """A network: `timm:NAME`, `torchvision:NAME` or `python:MODULE:FUNCTION`."""
+
+    model: str
+    weights: str | None = None
+    """`pretrained` (the library's own weights), the path of a safetensors file, or nothing."""
+    args: dict[str, Any] = {}
+    """Further arguments of the network's constructor."""
+    input_size: Positive | None = None
+    """Side of the square input in pixels; by default what the weights were trained at."""
+    stem_stride: Literal[1, 2] | None = None
+    """Stride of the first convolution; 1 keeps the detail of small images."""
+    later_strides: list[Literal[1, 2]] | None = None
+    """Strides of the strided convolutions behind the stem, first to last; shorter lists leave the rest alone."""
+    mean: PerChannel | None = None
+    """Mean of the network's normalization, 0 to 1, RGB."""
+    std: PerChannel | None = None
+    """Deviation of the network's normalization, 0 to 1, RGB."""
+    licence: str | None = None
+    """SPDX name of the weights' licence, written into the provenance of a student."""
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std must be given together")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, got {list(self.std)}")
+
+
+class Student(Network, frozen=True, kw_only=True):
+    """The network to train, and how a camera frame is brought to its size on the device."""
+
+    resize: Literal["stretch", "crop"] = "crop"
+    interpolation: Literal["area", "linear", "nearest"] = "area"
+
+
+class Term(_Struct, frozen=True, kw_only=True):
+    """One term of the training loss."""
+
+    loss: str
+    weight: NotNegative = 1.0
+    temperature: AboveZero = 1.0
+
+
+class Train(_Struct, frozen=True, kw_only=True):
+    """The training budget and the optimizer."""
+
+    epochs: Positive
+    batch_size: Positive = 128
+    optimizer: str = "adamw"
+    lr: AboveZero = 1e-3
+    weight_decay: NotNegative = 0.05
+    warmup_epochs: NotNegative = 1.0
+    label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    clip_grad_norm: AboveZero | None = None
+    workers: Natural = 0
+    threads: Positive | None = None
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    checkpoint_steps: Positive | None = None
+    """Steps between checkpoints; by default one checkpoint an epoch."""
+
+
+class Export(_Struct, frozen=True, kw_only=True):
+    """What `edgedistill export` makes of the student, and what it may lose."""
+
+    formats: list[Literal["onnx", "tflite"]] = ["onnx", "tflite"]
+    int8: bool = True
+    calibration: Positive = 512
+    """Real training images that the int8 ranges are taken from."""
+    parity_images: Annotated[int, msgspec.Meta(ge=256)] = 2000
+    """Held-out images that the files are compared on."""
+    min_agreement: Fraction = 0.999
+    """Smallest top-1 agreement of an fp32 file with the student in torch."""
+    max_int8_drop: Fraction = 0.01
+    """Largest loss of accuracy of an int8 file against the student in torch."""
+
+
+class Recipe(_Struct, frozen=True, kw_only=True):
+    """A whole recipe. Without `teacher` it is plain training, with cross-entropy as the only term."""
+
+    name: Name
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
+    data: Data
+    student: Student
+    teacher: Network | None = None
+    distill: list[Term] = [Term(loss="cross_entropy")]
+    train: Train
+    export: Export = Export()
+
+    def __post_init__(self) -> None:
+        if not any(term.weight > 0 for term in self.distill):
+            raise ValueError("distill needs at least one term with a weight above 0")
+
+    def plain(self) -> Recipe:
+        """Return the control: the same student, data, budget and seed, without a teacher."""
+        return msgspec.structs.replace(self, teacher=None, distill=[Term(loss="cross_entropy")])
+
+
+def load(path: str | os.PathLike[str], *, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, apply `key.path=value` overrides, and validate the whole."""
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {file}: {error}; give the path of a recipe.toml") from error
+    return decode(text, where=str(file), folder=file.resolve().parent, overrides=overrides)
+
+
+def decode(text: str, *, where: str = "recipe", folder: Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """Decode a recipe's text; `folder` is what its relative paths start from."""
+    try:
+        tree = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise RecipeError(f"{where} is not TOML: {error}") from error
+    for override in overrides:
+        _override(tree, override)
+    try:
+        recipe = msgspec.convert(tree, Recipe)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"{where}: {explain(error)}") from error
+    return recipe if folder is None else _with_absolute_paths(recipe, folder)
+
+
+def encode(recipe: Recipe, *, relative_to: Path | None = None) -> str:
+    """Return the recipe as TOML, every default written out; with `relative_to`, paths below or beside it stay relative."""
+    tree = _drop_none(msgspec.to_builtins(recipe))
+    if relative_to is not None:
+        for table, key in (("teacher", "weights"), ("student", "weights")):
+            value = tree.get(table, {}).get(key)
+            if value and os.path.isabs(value):
+                tree[table][key] = Path(os.path.relpath(value, relative_to)).as_posix()
+    return msgspec.toml.encode(tree).decode()
+
+
+def digest(recipe: Recipe) -> str:
+    """Return the SHA-256 of everything in a recipe, as 64 hexadecimal digits."""
+    return hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
+
+
+def explain(error: msgspec.ValidationError) -> str:
+    """Return msgspec's message with the key's path in a recipe's own terms and a close match for an unknown key."""
+    message = str(error)
+    match = re.fullmatch(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", message, re.DOTALL)
+    what, path = (match["what"], match["path"] or "") if match else (message, "")
+    unknown = re.fullmatch(r"Object contains unknown field `(?P<key>.*)`", what)
+    if unknown:
+        known = _keys_at(path)
+        full = f"{path}.{unknown['key']}".lstrip(".")
+        return f"unknown key {full!r}.{close_matches(unknown['key'], known)} Known here: {', '.join(known)}"
+    return f"{path or 'recipe'}: {what[:1].lower()}{what[1:]}"
+
+
+def _keys_at(path: str) -> list[str]:
+    kind: Any = Recipe
+    for part in re.findall(r"[A-Za-z_]+", path):
+        field = next((f for f in msgspec.structs.fields(kind) if f.encode_name == part), None)
+        if field is None:
+            return []
+        kind = _struct_in(field.type)
+        if kind is None:
+            return []
+    return [field.encode_name for field in msgspec.structs.fields(kind)]
+
+
+def _struct_in(annotation: Any) -> Any:
+    """Return the struct type inside `X`, `X | None` or `list[X]`."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return annotation
+    inner = (_struct_in(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((kind for kind in inner if kind is not None), None)
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise RecipeError(f"--set {override!r} is not KEY=VALUE; write for example --set train.epochs=3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    node: Any = tree
+    for part in parts[:-1]:
+        node = _step(node, part, key)
+    if isinstance(node, list):
+        node[_index(node, parts[-1], key)] = value
+    else:
+        node[parts[-1]] = value
+
+
+def _step(node: Any, part: str, key: str) -> Any:
+    child = node[_index(node, part, key)] if isinstance(node, list) else node.setdefault(part, {})
+    if not isinstance(child, dict | list):
+        raise RecipeError(f"--set {key}: {part!r} is a value, it has no keys below it")
+    return child
+
+
+def _index(node: list[Any], part: str, key: str) -> int:
+    if not part.isdecimal() or int(part) >= len(node):
+        raise RecipeError(f"--set {key}: {part!r} is not an index of a list of {len(node)}")
+    return int(part)
+
+
+def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
+    def absolute(network: Any) -> Any:
+        if network is None or network.weights in (None, "pretrained"):
+            return network
+        return msgspec.structs.replace(network, weights=os.path.normpath(folder / network.weights))
+
+    data = recipe.data
+    if data.source.startswith("folder:"):
+        data = msgspec.structs.replace(data, source=f"folder:{os.path.normpath(folder / data.source.removeprefix('folder:'))}")
+    return msgspec.structs.replace(recipe, data=data, student=absolute(recipe.student), teacher=absolute(recipe.teacher))
+
+
+def _drop_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _drop_none(item) for key, item in value.items() if item is not None}
+    return [_drop_none(item) for item in value] if isinstance(value, list | tuple) else value
