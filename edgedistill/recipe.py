@@ -89,10 +89,8 @@ class Network(_Struct, frozen=True, kw_only=True):
     """Further arguments of the network's constructor."""
     input_size: Positive | None = None
     """Side of the square input in pixels; by default what the weights were trained at."""
-    stem_stride: Literal[1, 2] | None = None
-    """Stride of the first convolution; 1 keeps the detail of small images."""
-    later_strides: list[Literal[1, 2]] | None = None
-    """Strides of the strided convolutions behind the stem, first to last; shorter lists leave the rest alone."""
+    strides: list[Literal[1, 2]] | None = None
+    """Strides of the convolutions that halve the image, first to last; [1] keeps the stem at full size for small images."""
     mean: PerChannel | None = None
     """Mean of the network's normalization, 0 to 1, RGB."""
     std: PerChannel | None = None
