@@ -58,6 +58,8 @@ class Augment(_Struct, frozen=True, kw_only=True):
     """Largest deviation of Gaussian noise, as a fraction of 255."""
     erase: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
     """Largest side of an erased square, as a fraction of the view's side."""
+    border: Literal["reflect", "black"] = "reflect"
+    """What lies outside of the image where a view shows it."""
 
     def __post_init__(self) -> None:
         if self.scale[0] > self.scale[1]:
@@ -74,8 +76,13 @@ class Data(_Struct, frozen=True, kw_only=True):
     """Fraction of each class's training images that is held out to watch the training."""
     train_limit: Positive | None = None
     """Use only this many training images, class-balanced."""
-    exclude: str | None = None
-    """A source whose test images (by content) are never trained on."""
+    test_limit: Positive | None = None
+    """Use only this many test images, class-balanced."""
+    views: Positive | None = None
+    """Number of different views of an image: epoch e shows view e mod `views`, and the teacher answers each view once.
+    By default every epoch has a view of its own."""
+    view_size: Positive | None = None
+    """Side of a view in pixels; by default the larger of the two networks' input sizes."""
     augment: Augment = Augment()
 
 
@@ -118,6 +125,7 @@ class Term(_Struct, frozen=True, kw_only=True):
     loss: str
     weight: NotNegative = 1.0
     temperature: AboveZero = 1.0
+    label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
 
 
 class Train(_Struct, frozen=True, kw_only=True):
@@ -129,7 +137,6 @@ class Train(_Struct, frozen=True, kw_only=True):
     lr: AboveZero = 1e-3
     weight_decay: NotNegative = 0.05
     warmup_epochs: NotNegative = 1.0
-    label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     clip_grad_norm: AboveZero | None = None
     workers: Natural = 0
     threads: Positive | None = None
@@ -142,7 +149,7 @@ class Train(_Struct, frozen=True, kw_only=True):
 class Export(_Struct, frozen=True, kw_only=True):
     """What `edgedistill export` makes of the student, and what it may lose."""
 
-    formats: list[Literal["onnx", "tflite"]] = ["onnx", "tflite"]
+    formats: tuple[Literal["onnx", "tflite"], ...] = ("onnx", "tflite")
     int8: bool = True
     calibration: Positive = 512
     """Real training images that the int8 ranges are taken from."""
@@ -162,7 +169,7 @@ class Recipe(_Struct, frozen=True, kw_only=True):
     data: Data
     student: Student
     teacher: Network | None = None
-    distill: list[Term] = [Term(loss="cross_entropy")]
+    distill: tuple[Term, ...] = (Term(loss="cross_entropy"),)
     train: Train
     export: Export = Export()
 
@@ -172,7 +179,17 @@ class Recipe(_Struct, frozen=True, kw_only=True):
 
     def plain(self) -> Recipe:
         """Return the control: the same student, data, budget and seed, without a teacher."""
-        return msgspec.structs.replace(self, teacher=None, distill=[Term(loss="cross_entropy")])
+        return msgspec.structs.replace(self, teacher=None, distill=(Term(loss="cross_entropy"),))
+
+    def smoke(self) -> Recipe:
+        """Return the same recipe cut down to a few batches: every line of code runs, nothing is learned."""
+        batch_size = min(self.train.batch_size, 16)
+        return msgspec.structs.replace(
+            self,
+            data=msgspec.structs.replace(self.data, train_limit=8 * batch_size, test_limit=256),
+            train=msgspec.structs.replace(self.train, epochs=1, batch_size=batch_size, warmup_epochs=0),
+            export=msgspec.structs.replace(self.export, calibration=32, parity_images=256),
+        )
 
 
 def load(path: str | os.PathLike[str], *, overrides: Sequence[str] = ()) -> Recipe:

@@ -1,0 +1,182 @@
+"""The data sources that a recipe's `data.source` can name, and the split into train, validation and test.
+
+A new source is a function and a line in `SOURCES`. Free of torch; torchvision is imported by its own source only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgedistill.distill.images import FileList, Frames, GreyArray, ImageSet, decode_file, split_off
+from edgedistill.errors import DataError, MissingExtraError, RecipeError, close_matches
+from edgedistill.recipe import Data
+
+EMBEDDED_FILE = Path(__file__).parents[2] / "models" / "data" / "fashion-mnist-12k.npz"
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+LICENCES = {"FashionMNIST": "MIT"}
+MAX_BROKEN = 0.01  # the fraction of undecodable images above which a folder is refused
+
+
+class Source(NamedTuple):
+    """What a source has: `validation` and `test` are None where it has no such split of its own."""
+
+    train: ImageSet
+    validation: ImageSet | None
+    test: ImageSet | None
+    licence: str
+    skipped: tuple[str, ...] = ()
+
+
+class Splits(NamedTuple):
+    """Three sets without a common image; `skipped` names the files that could not be decoded."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    licence: str
+    skipped: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the labels."""
+        return self.train.classes
+
+    @property
+    def sha256(self) -> str:
+        """One SHA-256 over the three sets."""
+        return hashlib.sha256("".join(part.sha256 for part in (self.train, self.validation, self.test)).encode()).hexdigest()
+
+
+def open_splits(data: Data) -> Splits:
+    """Open the recipe's source and split it; a split that the source lacks is carved out of train, class by class."""
+    kind, _, argument = data.source.partition(":")
+    if kind not in SOURCES:
+        known = ["embedded", "torchvision:NAME", "folder:PATH"]
+        raise RecipeError(f"data.source: unknown source {data.source!r}.{close_matches(kind, SOURCES)} Known: {', '.join(known)}")
+    source = SOURCES[kind](argument, data)
+    train, validation, test = source.train, source.validation, source.test
+    if test is None:
+        train, test = split_off(train, 0.2)
+    if validation is None:
+        train, validation = split_off(train, data.validation)
+    limits = (train.balanced(data.train_limit), validation.balanced(data.test_limit), test.balanced(data.test_limit))
+    return Splits(*limits, source.licence, source.skipped)
+
+
+def embedded(argument: str, data: Data) -> Source:
+    """Open the images that the checkout ships: 12,000 of Fashion-MNIST."""
+    if not EMBEDDED_FILE.is_file():
+        raise DataError(
+            "the embedded images come with the source checkout, not with an installed wheel; "
+            "use data.source = 'torchvision:FashionMNIST' or 'folder:PATH'"
+        )
+    with np.load(EMBEDDED_FILE, allow_pickle=False) as arrays:
+        classes = [str(name) for name in arrays["classes"]]
+        train, test = (ImageSet.of(GreyArray(arrays[f"{s}_images"]), arrays[f"{s}_labels"], classes) for s in ("train", "test"))
+    return Source(train, None, test, "MIT")
+
+
+class TorchvisionFrames:
+    """Frames of a torchvision data set."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.ascontiguousarray(np.asarray(self._dataset[index][0].convert("RGB"))[:, :, ::-1])
+
+
+def torchvision(argument: str, data: Data) -> Source:
+    """Open a torchvision data set by class name, downloading it once if it is not under `data.root`."""
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise MissingExtraError("torchvision", "workstation") from error
+    if argument not in datasets.__all__:
+        raise RecipeError(f"data.source: torchvision has no data set {argument!r}.{close_matches(argument, datasets.__all__)}")
+    root = Path(data.root).expanduser() if data.root else Path.home() / ".cache" / "edgedistill"
+    try:
+        train, test = (_open_torchvision(getattr(datasets, argument), root, train=train) for train in (True, False))
+    except (OSError, RuntimeError, TypeError) as error:
+        raise DataError(
+            f"torchvision's {argument} cannot be opened or downloaded into {root}: {' '.join(str(error).split())}; "
+            "check the network, put the files there by hand, or use folder:PATH"
+        ) from error
+    return Source(train, None, test, LICENCES.get(argument, "see the data set's own terms"))
+
+
+def _open_torchvision(kind: Any, root: Path, *, train: bool) -> ImageSet:
+    import inspect
+
+    parameters = inspect.signature(kind).parameters
+    split = {"train": train} if "train" in parameters else {"split": "train" if train else "test"}
+    dataset = kind(root, **split, download=True)
+    labels = next((getattr(dataset, name) for name in ("targets", "labels", "_labels") if hasattr(dataset, name)), None)
+    if labels is None:
+        labels = [label for _, label in dataset]
+    array = np.asarray(labels, dtype=np.int64)
+    classes = getattr(dataset, "classes", None) or [str(label) for label in range(int(array.max()) + 1)]
+    return ImageSet.of(TorchvisionFrames(dataset), array, [str(name) for name in classes])
+
+
+def folder(argument: str, data: Data) -> Source:
+    """Open class folders: PATH/CLASS/*.jpg, or PATH/train, PATH/validation (or val) and PATH/test with class folders in each."""
+    root = Path(argument).expanduser()
+    if not root.is_dir():
+        raise DataError(f"the data folder {root} does not exist; give a folder with one sub-folder of images a class")
+    has_splits = (root / "train").is_dir()
+    train, skipped = _class_folders(root / "train" if has_splits else root)
+    others: dict[str, ImageSet] = {}
+    for name in ("validation", "val", "test") if has_splits else ():
+        if (root / name).is_dir():
+            others[name], more = _class_folders(root / name, classes=train.classes)
+            skipped += more
+    validation = others.get("validation", others.get("val"))
+    return Source(train, validation, others.get("test"), "unknown", tuple(skipped))
+
+
+def _class_folders(root: Path, classes: Sequence[str] | None = None) -> tuple[ImageSet, list[str]]:
+    found = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if classes is not None and found != list(classes):
+        raise DataError(f"{root} has the classes {found}, the training folder has {list(classes)}; give both the same class folders")
+    if len(found) < 2:
+        raise DataError(f"{root} has {len(found)} class folders ({', '.join(found) or 'none'}); at least 2 are needed")
+    paths = {name: sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()) for name in found}
+    if empty := [name for name in found if not paths[name]]:
+        raise DataError(f"{root}: no images in class {', '.join(repr(name) for name in empty)}; add images or remove the folder")
+    files = [(path, label) for label, name in enumerate(found) for path in paths[name]]
+    good, broken = _decodable(files)
+    if len(broken) > MAX_BROKEN * len(files):
+        raise DataError(
+            f"{root}: {len(broken)} of {len(files)} images cannot be decoded (over 1 %), the first: {broken[0]}; repair the data"
+        )
+    frames: Frames = FileList([path for path, _ in good])
+    return ImageSet.of(frames, np.array([label for _, label in good]), found), broken
+
+
+def _decodable(files: Sequence[tuple[Path, int]]) -> tuple[list[tuple[Path, int]], list[str]]:
+    """Decode every file once; return the good ones and the names of the broken ones."""
+
+    def problem(path: Path) -> str | None:
+        try:
+            decode_file(path)
+        except DataError:
+            return str(path)
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        problems = list(pool.map(problem, [path for path, _ in files]))
+    good = [file for file, wrong in zip(files, problems, strict=True) if wrong is None]
+    return good, [wrong for wrong in problems if wrong is not None]
+
+
+SOURCES: dict[str, Callable[[str, Data], Source]] = {"embedded": embedded, "torchvision": torchvision, "folder": folder}

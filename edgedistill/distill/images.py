@@ -1,0 +1,129 @@
+"""Labelled images in memory or in files: what the data sources hand to training and evaluation. Free of torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from edgedistill.errors import DataError
+
+
+class Frames(Protocol):
+    """Images by index, each (H, W, 3) uint8 in BGR order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
+class GreyArray:
+    """Frames of one array of grey images, (N, H, W) uint8."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return cv2.cvtColor(self._images[index], cv2.COLOR_GRAY2BGR)
+
+
+class FileList:
+    """Frames decoded from image files when they are asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return decode_file(self._paths[index])
+
+
+def decode_file(path: Path) -> np.ndarray:
+    """Return an image file as (H, W, 3) uint8 BGR; DataError for one that is broken or cut short."""
+    try:
+        with Image.open(path) as image:
+            return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be decoded ({error}); remove it or replace it") from error
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with their labels; `labels` is (N,) int64, an index into `classes`."""
+
+    frames: Frames
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    index: np.ndarray
+
+    @classmethod
+    def of(cls, frames: Frames, labels: np.ndarray, classes: Sequence[str]) -> ImageSet:
+        """Make a set of all frames; `labels` has one entry a frame."""
+        if len(frames) != len(labels):
+            raise DataError(f"{len(frames)} images but {len(labels)} labels; both must be of one length")
+        return cls(frames, labels.astype(np.int64), tuple(classes), np.arange(len(labels)))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self.frame(i) for i in range(len(self)))
+
+    def frame(self, position: int) -> np.ndarray:
+        """Return image number `position` of this set, (H, W, 3) uint8 BGR."""
+        return self.frames[int(self.index[position])]
+
+    def take(self, positions: np.ndarray) -> ImageSet:
+        """Return the set of these positions, in their order."""
+        return replace(self, index=self.index[positions], labels=self.labels[positions])
+
+    def balanced(self, limit: int | None) -> ImageSet:
+        """Return at most `limit` images, spread evenly over the classes, the same ones on every call."""
+        if limit is None or limit >= len(self):
+            return self
+        return self.take(np.sort(_round_robin(self.labels, len(self.classes))[:limit]))
+
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of every pixel, label and class name, in order."""
+        digest = hashlib.sha256("\0".join(self.classes).encode())
+        digest.update(self.labels.tobytes())
+        for frame in self:
+            digest.update(str(frame.shape).encode())
+            digest.update(frame.tobytes())
+        return digest.hexdigest()
+
+
+def split_off(images: ImageSet, fraction: float) -> tuple[ImageSet, ImageSet]:
+    """Return (rest, held out): `fraction` of each class is held out, at least one image a class, the same ones on every call."""
+    held: list[np.ndarray] = []
+    rng = np.random.Generator(np.random.Philox(0))
+    for label in range(len(images.classes)):
+        members = rng.permutation(np.flatnonzero(images.labels == label))
+        if len(members) < 2:
+            raise DataError(
+                f"class {images.classes[label]!r} has {len(members)} images; at least 2 are needed to hold one out for validation"
+            )
+        held.append(members[: min(len(members) - 1, max(1, round(len(members) * fraction)))])
+    positions = np.sort(np.concatenate(held))
+    return images.take(np.setdiff1d(np.arange(len(images)), positions)), images.take(positions)
+
+
+def _round_robin(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return all positions so that each prefix has the classes as even as can be; shuffled within a class."""
+    rng = np.random.Generator(np.random.Philox(0))
+    members = [rng.permutation(np.flatnonzero(labels == label)) for label in range(classes)]
+    ranked = [(rank, label, position) for label, positions in enumerate(members) for rank, position in enumerate(positions)]
+    return np.array([position for _, _, position in sorted(ranked)])

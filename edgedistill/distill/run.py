@@ -1,0 +1,177 @@
+"""One run: a recipe in, a folder out, with the student's weights, the resolved recipe, metrics and results.
+
+recipe.toml   student.safetensors   metrics.jsonl   results.json   (checkpoint.safetensors while unfinished)
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from edgedistill import metrics, recipe
+from edgedistill.bundle import Preprocess, write_atomically
+from edgedistill.distill import loop, networks, weights
+from edgedistill.distill.data import Splits, open_splits
+from edgedistill.distill.losses import check_terms
+from edgedistill.distill.networks import Network
+from edgedistill.distill.predict import predict, preprocess_of
+from edgedistill.errors import DataError, ModelError
+from edgedistill.recipe import Recipe
+
+RECIPE, STUDENT, RESULTS = "recipe.toml", "student.safetensors", "results.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read back: its recipe, its trained student and its results."""
+
+    path: Path
+    recipe: Recipe
+    student: Network
+    results: dict[str, Any]
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How frames become the student's pixels."""
+        return preprocess_of(self.student, self.recipe.student)
+
+
+def distill(wanted: Recipe, out: Path, *, resume: bool = False, progress: loop.Progress = lambda text, done, total: None) -> dict[str, Any]:
+    """Train the recipe's student into the folder `out` and return the results, which are also in results.json.
+
+    A finished run of the same recipe is not trained again with `resume`; without it, `out` must be empty.
+    """
+    check_terms(wanted.distill, has_teacher=wanted.teacher is not None)
+    if resume and (done := finished(out, wanted)) is not None:
+        return done
+    if not resume and out.exists() and any(out.iterdir()):
+        raise DataError(f"{out} is not empty; give --resume to go on there, or another --out")
+    torch.manual_seed(wanted.seed)
+    splits = open_splits(wanted.data)
+    student = networks.build(wanted.student, splits.classes)
+    teacher = networks.build(wanted.teacher, splits.classes) if wanted.teacher is not None else None
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / RECIPE, recipe.encode(wanted).encode())
+    teacher_results = gate(teacher, splits, wanted, progress) if teacher is not None else None
+    rows = loop.train(loop.Job(wanted, splits, student, teacher, out, resume, progress))
+    weights.save(student.module, out / STUDENT, card_of(student, wanted))
+    results = results_of(wanted, splits, student, rows, progress)
+    if teacher is not None:
+        teacher_results = teacher_results or {}
+        teacher_results |= measure(teacher, splits, wanted, progress)
+    results = {**results, "teacher": teacher_results}
+    write_atomically(out / RESULTS, json.dumps(results, indent=2).encode() + b"\n")
+    (out / loop.CHECKPOINT).unlink(missing_ok=True)
+    return results
+
+
+def finished(out: Path, wanted: Recipe) -> dict[str, Any] | None:
+    """Return the results of a finished run of exactly this recipe in `out`, or None."""
+    if not ((out / RESULTS).is_file() and (out / STUDENT).is_file()):
+        return None
+    results = json.loads((out / RESULTS).read_text())
+    return results if results.get("recipe_sha256") == recipe.digest(wanted) else None
+
+
+def gate(teacher: Network, splits: Splits, wanted: Recipe, progress: loop.Progress) -> dict[str, Any]:
+    """Measure the teacher on the validation images before any training; ModelError when it is near chance."""
+    logits = predict(teacher, splits.validation, student=wanted.student, tick=lambda d, t: progress("checking the teacher", d, t))
+    accuracy, chance = metrics.accuracy(logits, splits.validation.labels), 1 / len(splits.classes)
+    if accuracy < min(2 * chance, (1 + chance) / 2):
+        raise ModelError(
+            f"the teacher {teacher.name} is right on {accuracy:.1%} of the validation images, chance is {chance:.1%}: "
+            "check its weights, its normalization and the order of its classes"
+        )
+    return {"val_accuracy": accuracy}
+
+
+def measure(network: Network, splits: Splits, wanted: Recipe, progress: loop.Progress) -> dict[str, Any]:
+    """Return a network's size and what it gets right on the test images."""
+    tick = lambda done, total: progress("testing", done, total)  # noqa: E731
+    logits = predict(network, splits.test, student=wanted.student, tick=tick)
+    parameters, macs = networks.count(network)
+    labels = splits.test.labels
+    return {
+        "model": network.name,
+        "accuracy": metrics.accuracy(logits, labels),
+        "accuracy_interval": list(metrics.accuracy_interval(metrics.accuracy(logits, labels), len(labels))),
+        "nll": metrics.negative_log_likelihood(logits, labels),
+        "ece": metrics.expected_calibration_error(logits, labels),
+        "parameters": parameters,
+        "macs": macs,
+        "input_size": network.input_size,
+        "licence": network.licence,
+        "sha256": network.sha256,
+    }
+
+
+def results_of(wanted: Recipe, splits: Splits, student: Network, rows: list[dict[str, Any]], progress: loop.Progress) -> dict[str, Any]:
+    """Return results.json: the student on the test images, touched once, after the last epoch."""
+    best = max(rows, key=lambda row: row["val_accuracy"])
+    return {
+        "schema": 1,
+        "name": wanted.name,
+        "recipe_sha256": recipe.digest(wanted),
+        "seed": wanted.seed,
+        "student": measure(student, splits, wanted, progress),
+        "validation": {"last": rows[-1]["val_accuracy"], "best": best["val_accuracy"], "best_epoch": best["epoch"]},
+        "data": {
+            "source": wanted.data.source.partition(":")[0] if wanted.data.source.startswith("folder:") else wanted.data.source,
+            "licence": splits.licence,
+            "sha256": splits.sha256,
+            "images": {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
+            "skipped": len(splits.skipped),
+        },
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions and the machine that a training ran on."""
+    packages = ("torch", "timm", "numpy", "lightning-fabric")
+    versions = {name: metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), "machine": platform.machine(), "threads": torch.get_num_threads(), "versions": versions}
+
+
+def card_of(student: Network, wanted: Recipe) -> dict[str, Any]:
+    """Return what has to travel with the student's weights."""
+    return {
+        "format": 1,
+        "name": wanted.name,
+        "model": wanted.student.model,
+        "classes": list(student.classes or ()),
+        "input_size": student.input_size,
+        "mean": list(student.mean),
+        "std": list(student.std),
+        "resize": wanted.student.resize,
+        "interpolation": wanted.student.interpolation,
+        "licence": student.licence,
+        "recipe_sha256": recipe.digest(wanted),
+    }
+
+
+def load(path: Path) -> Run:
+    """Read a finished run back: recipe, student with its weights, results."""
+    if not (path / STUDENT).is_file():
+        unfinished = " (it is unfinished: go on with edgedistill distill … --resume)" if (path / loop.CHECKPOINT).exists() else ""
+        raise DataError(f"{path} is not a finished run: it has no {STUDENT}{unfinished}")
+    saved = recipe.load(path / RECIPE)
+    card = weights.read_card(path / STUDENT)
+    spec = msgspec.structs.replace(saved.student, weights=str(path / STUDENT))
+    student = networks.build(spec, tuple(card["classes"]))
+    results = json.loads((path / RESULTS).read_text()) if (path / RESULTS).is_file() else {}
+    return Run(path, saved, student, results)
+
+
+def test_logits(run: Run, splits: Splits) -> np.ndarray:
+    """Return the student's (N, classes) logits on the run's test images."""
+    return predict(run.student, splits.test, student=run.recipe.student)
