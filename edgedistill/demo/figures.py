@@ -59,15 +59,15 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 12,
 }
-#: Colour, marker and whether the marker is filled, by the kind of a row.
+#: Colour, marker, size and whether it is filled, by the kind of a row; sizes differ so that marks in one place stay visible.
 MARKS = {
-    "teacher": (TEACHER, "*", True),
-    "plain": (PLAIN, "o", True),
-    "distilled": (DISTILLED, "o", True),
-    "onnx-fp32": (DISTILLED, "s", True),
-    "onnx-int8": (DISTILLED, "s", False),
-    "tflite-fp32": (DISTILLED, "^", True),
-    "tflite-int8": (DISTILLED, "^", False),
+    "teacher": (TEACHER, "*", 15, True),
+    "plain": (PLAIN, "o", 10, True),
+    "distilled": (DISTILLED, "o", 23, False),
+    "onnx-fp32": (DISTILLED, "s", 14, True),
+    "onnx-int8": (DISTILLED, "s", 14, False),
+    "tflite-fp32": (DISTILLED, "^", 10, True),
+    "tflite-int8": (DISTILLED, "^", 10, False),
 }
 STUDENTS = {"plain": ("trained plain", PLAIN, "--", "o"), "distilled": ("distilled", DISTILLED, "-", "s")}
 SMALLEST_MS = 1e-3
@@ -123,25 +123,25 @@ def _accuracy_against(seen: Sequence[tuple[Row, float]], *, label: str, name: st
         axes.margins(x=0.12, y=0.12)
         axes.set_xlabel(label)
         axes.set_ylabel("test accuracy (%)")
-        figure.legend(loc="outside lower center", ncols=2)
+        figure.legend(loc="outside lower center", ncols=2, markerscale=0.65)
         return _svg(figure, name=name, alt=alt)
 
 
 def _point(axes: Axes, row: Row, x: float) -> None:
     assert row.accuracy is not None
-    color, marker, filled = MARKS.get(row.kind, (MUTED, "D", True))
+    color, marker, size, filled = MARKS.get(row.kind, (MUTED, "D", 9, True))
     low, high = row.interval or (row.accuracy, row.accuracy)
-    axes.errorbar(
+    axes.vlines(x, low * 100, high * 100, color=MUTED, linewidth=0.8)
+    axes.plot(
         [x],
         [row.accuracy * 100],
-        yerr=[[(row.accuracy - low) * 100], [(high - row.accuracy) * 100]],
         color=color,
-        ecolor=GRID,
         linestyle="none",
         marker=marker,
-        markersize=13 if marker == "*" else 9,
-        markerfacecolor=color if filled else SURFACE,
-        markeredgewidth=1.8,
+        markersize=size,
+        markerfacecolor=color if filled else "none",
+        markeredgecolor=SURFACE if filled else color,
+        markeredgewidth=0.8 if filled else 1.8,
         label=row.name,
     )
 

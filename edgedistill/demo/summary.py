@@ -76,10 +76,10 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     paired = results.get("paired")
     if paired:
         low, high = paired_interval(paired["only_distilled"], paired["only_plain"], images)
-        method = "both students answered the same images: paired comparison, adjusted Wald interval (Agresti and Min 2005)"
+        method = "paired, because both students answered the same images; adjusted Wald interval, Agresti and Min 2005"
     else:
-        low, high = unpaired_interval(distilled, plain, images)
-        method = "the two accuracies taken as independent: Newcombe's hybrid score interval (1998)"
+        low, high = unpaired_interval((distilled, images), (plain, images))
+        method = "the two accuracies taken as independent; hybrid score interval, Newcombe 1998"
     word: Literal["better", "no difference", "worse"] = "better" if low > 0 else "worse" if high < 0 else "no difference"
     sentence = (
         f"On {images:,} held-out test images the distilled student is right on {percent(distilled)}, the same student trained plain on "
@@ -96,10 +96,11 @@ def paired_interval(only_a: int, only_b: int, images: int) -> tuple[float, float
     return centre - Z_95 * deviation, centre + Z_95 * deviation
 
 
-def unpaired_interval(a: float, b: float, images: int) -> tuple[float, float]:
-    """Return the 95 % interval of a - b for two accuracies on `images` images each."""
-    (a_low, a_high), (b_low, b_high) = accuracy_interval(a, images), accuracy_interval(b, images)
-    return a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
+def unpaired_interval(a: tuple[float, int], b: tuple[float, int]) -> tuple[float, float]:
+    """Return the 95 % interval of accuracy(a) - accuracy(b), each given with its number of images."""
+    (a_low, a_high), (b_low, b_high) = accuracy_interval(*a), accuracy_interval(*b)
+    difference = a[0] - b[0]
+    return difference - math.hypot(a[0] - a_low, b_high - b[0]), difference + math.hypot(a_high - a[0], b[0] - b_low)
 
 
 def seeds_sentence(results: Mapping[str, Any]) -> str | None:
@@ -117,7 +118,9 @@ def seeds_sentence(results: Mapping[str, Any]) -> str | None:
 
 def terminal_table(results: Mapping[str, Any]) -> Table:
     """Return the main table for a terminal; print it with `rich.console.Console().print`."""
-    table = Table(title=verdict(results).headline + ": " + _short(verdict(results)), title_justify="left", title_style="bold")
+    found = verdict(results)
+    interval = f"{points(found.difference)} points, 95 % interval {points(found.low)} to {points(found.high)}"
+    table = Table(caption=f"{found.headline}: {interval}", caption_justify="left", caption_style="bold")
     table.add_column("")
     for heading in ("accuracy", "size", "p50 ms", "p90 ms", "p99 ms", "peak MB"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -127,10 +130,6 @@ def terminal_table(results: Mapping[str, Any]) -> Table:
     return table
 
 
-def _short(found: Verdict) -> str:
-    return f"distilled minus plain {points(found.difference)} points (95 % interval {points(found.low)} to {points(found.high)})"
-
-
 def percent(fraction: float | None, *, digits: int = 1) -> str:
     """Return 0.8835 as '88.4 %' (half a digit rounds up, as one expects), or a dash."""
     return DASH if fraction is None else f"{_half_up(fraction * 100, digits):.{digits}f} %"
@@ -138,7 +137,10 @@ def percent(fraction: float | None, *, digits: int = 1) -> str:
 
 def points(fraction: float | None) -> str:
     """Return a difference of accuracies in percentage points with its sign, or a dash."""
-    return DASH if fraction is None else f"{_half_up(fraction * 100, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+    if fraction is None:
+        return DASH
+    value = _half_up(fraction * 100, 1)
+    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}") if value else "0.0"
 
 
 def _half_up(value: float, digits: int) -> float:
@@ -166,5 +168,8 @@ def size(value: int | None) -> str:
 
 
 def millions(value: int | None) -> str:
-    """Return a count in millions without the unit, or a dash."""
-    return DASH if value is None else f"{value / 1e6:.2f}"
+    """Return a count in millions with about three digits, without the unit, or a dash."""
+    if value is None:
+        return DASH
+    count = value / 1e6
+    return f"{count:.0f}" if count >= 100 else f"{count:.1f}" if count >= 10 else f"{count:.2f}"
