@@ -16,11 +16,12 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgedistill.errors import BundleError, close_matches
+from edgedistill.validation import to_struct
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
@@ -45,6 +46,15 @@ class Tensor(_Struct, frozen=True, kw_only=True):
     dtype: Literal["uint8", "int8", "float32"]
     layout: Literal["NHWC", "NCHW", "NC"]
     quantization: Quantization | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype == "float32" and self.quantization is not None:
+            raise ValueError(f"{self.name} is float32, which takes no quantization")
+        if self.dtype == "int8" and self.quantization is None:
+            raise ValueError(f"{self.name} is int8, which needs a quantization")
+        low = -128 if self.dtype == "int8" else 0
+        if self.quantization is not None and not low <= self.quantization.zero_point <= low + 255:
+            raise ValueError(f"{self.name} has zero point {self.quantization.zero_point}, {self.dtype} holds {low} to {low + 255}")
 
 
 class Preprocess(_Struct, frozen=True, kw_only=True):
@@ -138,8 +148,17 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         if len(set(names)) != len(names):
             raise ValueError("two entries of files name the same file")
         for model in self.files:
-            if math.prod(model.output.shape) != len(self.labels):
-                raise ValueError(f"{model.file} has output shape {model.output.shape} for {len(self.labels)} labels")
+            self._check_tensors(model)
+
+    def _check_tensors(self, model: ModelFile) -> None:
+        if math.prod(model.output.shape) != len(self.labels):
+            raise ValueError(f"{model.file} has output shape {model.output.shape} for {len(self.labels)} labels")
+        sides = [self.input.height, self.input.width]
+        shape = [1, 3, *sides] if model.input.layout == "NCHW" else [1, *sides, 3]
+        if model.input.shape != shape:
+            raise ValueError(f"{model.file} has input shape {model.input.shape}, frames come as {shape}")
+        if self.input.mean is not None and model.input.dtype != "float32":
+            raise ValueError(f"{model.file} takes {model.input.dtype}, but mean and std make float32 pixels")
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -167,7 +186,11 @@ def inside(folder: Path, name: str) -> Path:
     if relative.is_absolute() or ".." in relative.parts or "\\" in name or "\0" in name:
         raise BundleError(f"{folder}: the manifest names {name!r}, which leaves the bundle's folder; get the bundle anew from its maker")
     path = folder / relative
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        stays = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself, up to Python 3.12
+        raise BundleError(f"{folder}: {name!r} cannot be followed ({error}); get the bundle anew from its maker") from error
+    if not stays:
         raise BundleError(f"{folder}: {name!r} is a link that leaves the bundle's folder; get the bundle anew from its maker")
     return path
 
@@ -182,7 +205,7 @@ def decode_manifest(data: bytes, *, where: str = MANIFEST_NAME) -> Manifest:
     """Decode and validate the bytes of a manifest; `where` names it in errors."""
     try:
         raw = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: DecodeError, or an integer of thousands of digits
         raise BundleError(f"{where} is not JSON ({error}); export the bundle again") from error
     found = raw.get("format") if isinstance(raw, dict) else None
     if found != FORMAT or isinstance(found, bool):
@@ -190,8 +213,8 @@ def decode_manifest(data: bytes, *, where: str = MANIFEST_NAME) -> Manifest:
             f"{where} has format {found!r}, this version reads format {FORMAT}; update edgedistill or export the bundle again"
         )
     try:
-        return msgspec.convert(raw, Manifest)
-    except msgspec.ValidationError as error:
+        return to_struct(raw, Manifest)
+    except ValueError as error:
         raise BundleError(f"{where} is broken: {error}; export the bundle again") from error
 
 
@@ -199,22 +222,32 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
     """Load a bundle's manifest and check every file it names (existence, and with `verify` size and SHA-256)."""
     folder = Path(path)
     manifest_path = folder / MANIFEST_NAME
-    if not manifest_path.is_file():
-        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST_NAME}; make one with: edgedistill export RUN")
-    manifest = decode_manifest(manifest_path.read_bytes(), where=str(manifest_path))
-    entries = [(model.file, model.sha256) for model in manifest.files]
+    try:
+        data = manifest_path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST_NAME}; make one with: edgedistill export RUN") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise BundleError(f"{manifest_path} cannot be read: {error}; give the path of a bundle's folder") from error
+    manifest = decode_manifest(data, where=str(manifest_path))
+    for model in manifest.files:
+        _check_file(folder, model.file, model.sha256, size=model.bytes, verify=verify)
     if manifest.golden is not None:
-        entries.append((manifest.golden.file, manifest.golden.sha256))
-    for name, sha256 in entries:
-        _check_file(folder, name, sha256, verify=verify)
+        _check_file(folder, manifest.golden.file, manifest.golden.sha256, size=None, verify=verify)
     return Bundle(folder, manifest)
 
 
-def _check_file(folder: Path, name: str, sha256: str, *, verify: bool) -> None:
+def _check_file(folder: Path, name: str, sha256: str, *, size: int | None, verify: bool) -> None:
     file = inside(folder, name)
-    if not file.is_file():
-        raise BundleError(f"{folder} lacks {name}, which its manifest names; copy the whole folder, or export it again")
-    if verify and (found := sha256_of(file)) != sha256:
+    try:
+        if not file.is_file():
+            raise BundleError(f"{folder} lacks {name}, which its manifest names; copy the whole folder, or export it again")
+        found_size = file.stat().st_size
+        found = sha256_of(file) if verify else sha256
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error}; check its permissions, or copy it again") from error
+    if verify and size not in (None, found_size):
+        raise BundleError(f"{file} has {found_size} bytes, the manifest says {size}: the file was changed or cut short; copy it again")
+    if found != sha256:
         raise BundleError(
             f"{file} has checksum {found[:12]}…, the manifest says {sha256[:12]}…: the file was changed or cut short; copy it again"
         )

@@ -55,4 +55,4 @@ def accuracy_interval(accuracy_value: float, images: int) -> tuple[float, float]
     centre = accuracy_value + z * z / (2 * images)
     spread = z * math.sqrt(accuracy_value * (1 - accuracy_value) / images + z * z / (4 * images * images))
     scale = 1 + z * z / images
-    return (centre - spread) / scale, (centre + spread) / scale
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from edgedistill.errors import RecipeError, close_matches
+from edgedistill.errors import RecipeError
+from edgedistill.validation import to_struct
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]
 PerChannel = tuple[float, float, float]
 
 #: The default normalization: pixel - 128, over 127.5, so that an int8 input tensor can hold camera bytes exactly.
@@ -186,9 +186,13 @@ class Recipe(_Struct, frozen=True, kw_only=True):
         batch_size = min(self.train.batch_size, 16)
         return msgspec.structs.replace(
             self,
-            data=msgspec.structs.replace(self.data, train_limit=8 * batch_size, test_limit=256),
+            data=msgspec.structs.replace(
+                self.data,
+                train_limit=min(self.data.train_limit or 8 * batch_size, 8 * batch_size),
+                test_limit=min(self.data.test_limit or 256, 256),
+            ),
             train=msgspec.structs.replace(self.train, epochs=1, batch_size=batch_size, warmup_epochs=0),
-            export=msgspec.structs.replace(self.export, calibration=32, parity_images=256),
+            export=msgspec.structs.replace(self.export, calibration=min(self.export.calibration, 32), parity_images=256),
         )
 
 
@@ -197,7 +201,7 @@ def load(path: str | os.PathLike[str], *, overrides: Sequence[str] = ()) -> Reci
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         raise RecipeError(f"cannot read the recipe {file}: {error}; give the path of a recipe.toml") from error
     return decode(text, where=str(file), folder=file.resolve().parent, overrides=overrides)
 
@@ -206,14 +210,14 @@ def decode(text: str, *, where: str = "recipe", folder: Path | None = None, over
     """Decode a recipe's text; `folder` is what its relative paths start from."""
     try:
         tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: TOMLDecodeError, or an integer of thousands of digits
         raise RecipeError(f"{where} is not TOML: {error}") from error
     for override in overrides:
         _override(tree, override)
     try:
-        recipe = msgspec.convert(tree, Recipe)
-    except msgspec.ValidationError as error:
-        raise RecipeError(f"{where}: {explain(error)}") from error
+        recipe = to_struct(tree, Recipe)
+    except ValueError as error:
+        raise RecipeError(f"{where}: {error}") from error
     return recipe if folder is None else _with_absolute_paths(recipe, folder)
 
 
@@ -233,55 +237,27 @@ def digest(recipe: Recipe) -> str:
     return hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
 
 
-def explain(error: msgspec.ValidationError) -> str:
-    """Return msgspec's message with the key's path in a recipe's own terms and a close match for an unknown key."""
-    message = str(error)
-    match = re.fullmatch(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", message, re.DOTALL)
-    what, path = (match["what"], match["path"] or "") if match else (message, "")
-    unknown = re.fullmatch(r"Object contains unknown field `(?P<key>.*)`", what)
-    if unknown:
-        known = _keys_at(path)
-        full = f"{path}.{unknown['key']}".lstrip(".")
-        return f"unknown key {full!r}.{close_matches(unknown['key'], known)} Known here: {', '.join(known)}"
-    return f"{path or 'recipe'}: {what[:1].lower()}{what[1:]}"
-
-
-def _keys_at(path: str) -> list[str]:
-    kind: Any = Recipe
-    for part in re.findall(r"[A-Za-z_]+", path):
-        field = next((f for f in msgspec.structs.fields(kind) if f.encode_name == part), None)
-        if field is None:
-            return []
-        kind = _struct_in(field.type)
-        if kind is None:
-            return []
-    return [field.encode_name for field in msgspec.structs.fields(kind)]
-
-
-def _struct_in(annotation: Any) -> Any:
-    """Return the struct type inside `X`, `X | None` or `list[X]`."""
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        return annotation
-    inner = (_struct_in(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((kind for kind in inner if kind is not None), None)
-
-
 def _override(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
     if not separator or not all(parts):
         raise RecipeError(f"--set {override!r} is not KEY=VALUE; write for example --set train.epochs=3")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
     node: Any = tree
     for part in parts[:-1]:
         node = _step(node, part, key)
     if isinstance(node, list):
-        node[_index(node, parts[-1], key)] = value
+        node[_index(node, parts[-1], key)] = _override_value(text)
     else:
-        node[parts[-1]] = value
+        node[parts[-1]] = _override_value(text)
+
+
+def _override_value(text: str) -> Any:
+    """Return text as a TOML value, or as a plain string where it is none: `--set student.resize=crop` needs no quotes."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text.strip()
+    return parsed["value"] if len(parsed) == 1 else text.strip()
 
 
 def _step(node: Any, part: str, key: str) -> Any:
@@ -292,21 +268,26 @@ def _step(node: Any, part: str, key: str) -> Any:
 
 
 def _index(node: list[Any], part: str, key: str) -> int:
-    if not part.isdecimal() or int(part) >= len(node):
+    if part not in map(str, range(len(node))):
         raise RecipeError(f"--set {key}: {part!r} is not an index of a list of {len(node)}")
     return int(part)
 
 
 def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
-    def absolute(network: Any) -> Any:
+    def absolute(path: str) -> str:
+        return os.path.normpath(folder / os.path.expanduser(path))
+
+    def with_weights(network: Any) -> Any:
         if network is None or network.weights in (None, "pretrained"):
             return network
-        return msgspec.structs.replace(network, weights=os.path.normpath(folder / network.weights))
+        return msgspec.structs.replace(network, weights=absolute(network.weights))
 
     data = recipe.data
     if data.source.startswith("folder:"):
-        data = msgspec.structs.replace(data, source=f"folder:{os.path.normpath(folder / data.source.removeprefix('folder:'))}")
-    return msgspec.structs.replace(recipe, data=data, student=absolute(recipe.student), teacher=absolute(recipe.teacher))
+        data = msgspec.structs.replace(data, source=f"folder:{absolute(data.source.removeprefix('folder:'))}")
+    if data.root is not None:
+        data = msgspec.structs.replace(data, root=absolute(data.root))
+    return msgspec.structs.replace(recipe, data=data, student=with_weights(recipe.student), teacher=with_weights(recipe.teacher))
 
 
 def _drop_none(value: Any) -> Any:
