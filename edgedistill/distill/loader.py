@@ -61,4 +61,6 @@ def collate(items: list[tuple[np.ndarray, int, int]]) -> ViewBatch:
 
 def load(views: Views, order: Iterable[list[int]], *, workers: int) -> DataLoader[ViewBatch]:
     """Return a loader over `order`; the batches are the same for any number of workers."""
-    return DataLoader(views, batch_sampler=order, num_workers=workers, collate_fn=collate)  # type: ignore[arg-type]
+    # a generator of its own: otherwise each new loader draws from the global state, and a resumed run would differ
+    generator = torch.Generator().manual_seed(0)
+    return DataLoader(views, batch_sampler=order, num_workers=workers, collate_fn=collate, generator=generator)  # type: ignore[arg-type]

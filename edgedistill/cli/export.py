@@ -1,0 +1,44 @@
+"""`edgedistill export`: a run in, a checked bundle out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgedistill.cli.output import emit_json, emit_table, note, percent, progress_bars
+
+
+@click.command("export", epilog="Example: edgedistill export runs/demo/distilled --out runs/demo/bundle --format tflite")
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the bundle; RUN/bundle by default.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(["onnx", "tflite"]), help="Only this format; may be repeated.")
+@click.option("--int8/--no-int8", default=None, help="Also int8 files, calibrated on training images; by default as the recipe says.")
+@click.option("--calibration", type=click.IntRange(min=16), help="Number of training images for the int8 ranges.")
+@click.option("--json", "as_json", is_flag=True, help="Write the manifest and the parity ladder as one JSON object.")
+def command(
+    run_folder: Path, out: Path | None, formats: tuple[str, ...], int8: bool | None, calibration: int | None, *, as_json: bool
+) -> None:
+    """Export the student of RUN; fails, with a table, when a file does not answer like the student."""
+    from edgedistill import pipeline
+
+    changes = {"formats": tuple(dict.fromkeys(formats)) or None, "int8": int8, "calibration": calibration}
+    folder = out or run_folder / "bundle"
+    with progress_bars() as tell:
+        exported = pipeline.export(run_folder, folder, changes={k: v for k, v in changes.items() if v is not None}, progress=tell)
+    if as_json:
+        emit_json(pipeline.exported_as_json(exported))
+        return
+    rows = [
+        [
+            row.file,
+            f"{model.bytes / 1000:.0f} kB",
+            percent(row.accuracy),
+            f"{row.accuracy_drop * 100:+.2f} points",
+            percent(row.agreement),
+            f"{row.cosine:.5f}",
+        ]
+        for row, model in zip(exported.ladder, exported.bundle.manifest.files, strict=True)
+    ]
+    emit_table(["file", "size", "accuracy", "drop", "agreement with torch", "cosine"], rows, title=str(folder))
+    note(f"Try it: edgedistill camera {folder} --source test://")

@@ -1,0 +1,21 @@
+"""A network small enough to train in a test; recipes name it as python:tiny_network:make."""
+
+from torch import nn
+
+
+def make(num_classes: int, *, width: int = 4, dropout: float = 0.0) -> nn.Module:
+    """Return a network of one strided convolution, batch norm and a linear layer."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, stride=2, padding=1),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(width * 16, num_classes),
+    )
+
+
+def not_a_network(num_classes: int) -> str:
+    """Return something that is no module."""
+    return "not a network"
