@@ -233,8 +233,14 @@ def encode(recipe: Recipe, *, relative_to: Path | None = None) -> str:
 
 
 def digest(recipe: Recipe) -> str:
-    """Return the SHA-256 of everything in a recipe, as 64 hexadecimal digits."""
-    return hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
+    """Return the SHA-256 of everything in a recipe but the folders of this machine, as 64 hexadecimal digits."""
+    tree = msgspec.to_builtins(recipe, order="deterministic")
+    for table in ("student", "teacher"):
+        if tree[table] and tree[table]["weights"]:
+            tree[table]["weights"] = Path(tree[table]["weights"]).name
+    kind, _, path = tree["data"]["source"].partition(":")
+    tree["data"] |= {"root": None} | ({"source": f"folder:{Path(path).name}"} if kind == "folder" else {})
+    return hashlib.sha256(msgspec.json.encode(tree)).hexdigest()
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

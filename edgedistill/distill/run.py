@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from edgedistill import metrics, recipe
-from edgedistill.bundle import Preprocess, write_atomically
+from edgedistill.bundle import Preprocess, sha256_of, write_atomically
 from edgedistill.distill import loop, networks, weights
 from edgedistill.distill.data import Splits, open_splits
 from edgedistill.distill.losses import check_terms
@@ -78,7 +78,15 @@ def finished(out: Path, wanted: Recipe) -> dict[str, Any] | None:
     if not ((out / RESULTS).is_file() and (out / STUDENT).is_file()):
         return None
     results = json.loads((out / RESULTS).read_text())
-    return results if results.get("recipe_sha256") == recipe.digest(wanted) else None
+    if results.get("recipe_sha256") != recipe.digest(wanted):
+        return None
+    return results if (results.get("teacher") or {}).get("sha256", "") == teacher_sha256(wanted) else None
+
+
+def teacher_sha256(wanted: Recipe) -> str:
+    """Return the checksum of the teacher's weights file, "" without one."""
+    file = wanted.teacher.weights if wanted.teacher is not None else None
+    return sha256_of(Path(file)) if file and Path(file).is_file() else ""
 
 
 def gate(teacher: Network, splits: Splits, wanted: Recipe, progress: loop.Progress) -> dict[str, Any]:

@@ -1,0 +1,29 @@
+# Every target makes .venv and installs what it needs. `make help` says what each does.
+PYTHON ?= python3.11
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check slow bench
+
+help: ## Say what each target does
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: .venv/installed ## Make .venv and install everything for the workstation
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv && $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt 'torch' 'torchvision'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[workstation,dev]' && touch .venv/installed
+
+demo: setup ## Run the whole way on the embedded photographs: teacher, students, export, profile, camera, report
+	$(BIN)/edgedistill demo
+
+test: setup ## Run the quick tests
+	$(BIN)/pytest -m 'not slow'
+
+slow: setup ## Run the slow tests: real conversions, killed processes, a clean device environment
+	$(BIN)/pytest -m slow
+
+check: setup ## Check style, format and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: setup ## Measure speed and memory on this machine into runs/bench/results.json
+	$(BIN)/python -m tests.bench

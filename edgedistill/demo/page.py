@@ -1,0 +1,74 @@
+"""The demo's report.html: gathers what the steps left in the folder for `report`, which knows nothing of folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgedistill.demo.clip import read_truth
+from edgedistill.demo.report import ReportInput, Sample, write_report
+from edgedistill.demo.steps import SHIPPED_FILE, created, read_camera
+from edgedistill.distill import loop
+from edgedistill.distill.data import Splits
+from edgedistill.errors import SourceError
+from edgedistill.latency import STAGES
+
+SAMPLES = 12
+COMMANDS = (
+    "edgedistill demo",
+    "edgedistill evaluate runs/demo/bundle",
+    "edgedistill profile runs/demo/bundle --file tflite-int8 --threads auto",
+    "edgedistill camera runs/demo/bundle --source runs/demo/clip.avi",
+    "python -m edgedistill.runtime selfcheck runs/demo/bundle",
+)
+
+
+def write(out: Path, results: dict[str, Any], *, splits: Splits, confusion: np.ndarray) -> None:
+    """Write out/report.html from the demo's folder and results."""
+    rows = read_camera(out / "camera.jsonl")
+    counts = {name: len(part) for name, part in (("training", splits.train), ("validation", splits.validation), ("test", splits.test))}
+    described = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    report = ReportInput(
+        results=results,
+        created=created(),
+        dataset=f"Photographs of garments, {len(splits.classes)} classes, licence {splits.licence}: {described} images.",
+        curves={name: _rows(out / name / loop.METRICS) for name in ("plain", "distilled")},
+        labels=splits.classes,
+        confusion=confusion,
+        shipped_file=next(entry["file"] for entry in results["files"] if f"{entry['format']}-{entry['precision']}" == SHIPPED_FILE),
+        stage_latencies_ms={stage: [row["stages_ms"][stage] for row in rows[1:]] for stage in STAGES},
+        samples=samples(out, rows, splits.classes),
+        ladder=_ladder(out / "ladder.json"),
+        commands=COMMANDS,
+    )
+    write_report(report, out / "report.html")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _ladder(path: Path) -> list[dict[str, Any]]:
+    return [{**row, "drop": row["accuracy_drop"]} for row in json.loads(path.read_text())]
+
+
+def samples(out: Path, rows: list[dict[str, Any]], labels: tuple[str, ...]) -> list[Sample]:
+    """Return a dozen frames of the annotated clip's source, evenly spread, with what the loop said of them."""
+    truth = {frame.frame_id: frame.label for frame in read_truth(out / "clip.json").frames}
+    by_frame = {row["frame_id"]: row for row in rows}
+    wanted = {sorted(by_frame)[int(position)] for position in np.linspace(0, len(by_frame) - 1, SAMPLES)}
+    video = cv2.VideoCapture(str(out / "clip.avi"))
+    found: list[Sample] = []
+    for frame_id in range(max(wanted) + 1):
+        ok, frame_bgr = video.read()
+        if not ok:
+            raise SourceError(f"{out / 'clip.avi'} ends at frame {frame_id}; remove it and run the demo again")
+        if frame_id in wanted:
+            best = by_frame[frame_id]["top_k"][0]
+            found.append(Sample(frame_bgr, best["label"], best["score"], labels[truth[frame_id]]))
+    video.release()
+    return found
