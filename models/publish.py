@@ -1,0 +1,174 @@
+"""Put finished runs where they are shipped, and write every figure in cards and README from their result files.
+
+python models/publish.py run RUN NAME [--half]     RUN to models/NAME: weights, recipe, results, metrics, card
+python models/publish.py demo DEMO NAME            runs/demo's bundle to export/NAME, its results to models/NAME
+python models/publish.py seeds NAME RUNS           accuracies of paired seeds in RUNS/{plain,distilled}-SEED to models/NAME/seeds.json
+python models/publish.py readme                    the generated parts of README.md and of the cards
+"""
+
+import argparse
+import json
+import math
+import re
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+from edgedistill import bundle, recipe
+from edgedistill.bundle import write_atomically
+from edgedistill.demo.summary import main_rows, megabytes, milliseconds, percent, points, size
+from edgedistill.distill import loop, run, weights
+from edgedistill.distill.data import open_splits
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w/-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def publish_run(source: Path, name: str, *, half: bool) -> None:
+    """Copy a run's files to models/NAME; with `half` the weights are stored as float16 and measured again as they are stored."""
+    finished, folder = run.load(source), ROOT / "models" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    weights.save(finished.student.module, folder / run.STUDENT, weights.read_card(source / run.STUDENT), half=half)
+    saved = finished.recipe
+    write_atomically(folder / run.RECIPE, recipe.encode(saved, relative_to=folder).encode())
+    shutil.copyfile(source / loop.METRICS, folder / loop.METRICS)
+    shipped = run.load(folder)
+    measured = run.measure(shipped.student, open_splits(saved.data), saved, lambda text, done, total: None)
+    results = {**finished.results, "student": measured}
+    write_atomically(folder / run.RESULTS, json.dumps(results, indent=2).encode() + b"\n")
+
+
+def publish_demo(source: Path, name: str) -> None:
+    """Copy a demo's bundle to export/NAME and its results.json to models/NAME/demo.json."""
+    loaded, target = bundle.load(source / "bundle"), ROOT / "export" / name
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(loaded.path, target)
+    shutil.copyfile(source / "results.json", ROOT / "models" / name / "demo.json")
+
+
+def publish_seeds(name: str, runs: Path) -> None:
+    """Gather test accuracies of the plain and the distilled student of each seed."""
+    seeds = []
+    for folder in sorted(runs.glob("plain-*")):
+        seed = int(folder.name.removeprefix("plain-"))
+        plain, distilled = (json.loads((runs / f"{kind}-{seed}" / run.RESULTS).read_text()) for kind in ("plain", "distilled"))
+        seeds.append({"seed": seed, "plain": plain["student"]["accuracy"], "distilled": distilled["student"]["accuracy"]})
+    write_atomically(ROOT / "models" / name / "seeds.json", json.dumps({"schema": 1, "seeds": seeds}, indent=2).encode() + b"\n")
+
+
+def demo_table(name: str) -> str:
+    """Return the demo's main table in Markdown."""
+    results = json.loads((ROOT / "models" / name / "demo.json").read_text())
+    lines = [
+        "| | accuracy | parameters or bytes | p50 ms | p90 ms | p99 ms | peak MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in main_rows(results):
+        weight = size(row.bytes) if row.bytes is not None else f"{row.parameters / 1e6:.2f} M, {row.macs / 1e6:.1f} M MACs"
+        cells = [
+            row.name,
+            percent(row.accuracy, digits=2),
+            weight,
+            *map(milliseconds, (row.p50, row.p90, row.p99)),
+            megabytes(row.peak_rss_mb),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    camera, device = results["camera"], results["environment"]["device"]
+    lines += [
+        "",
+        f"Accuracy on {results['test_images']:,} held-out photographs; latency of preprocessing, inference and postprocessing of one "
+        f"640×480 frame on {device.get('cpu', 'this machine')}, int8 instructions: {device.get('int8', 'unknown')}. "
+        f"Camera loop over the clip: {percent(camera['accuracy'])} of {camera['frames']} frames right, {camera['fps']:.0f} frames a second "
+        f"while writing the annotated video, {camera['dropped']} dropped.",
+    ]
+    return "\n".join(lines)
+
+
+def seeds_text(name: str) -> str:
+    """Return what repeating with other seeds showed, in Markdown."""
+    seeds = json.loads((ROOT / "models" / name / "seeds.json").read_text())["seeds"]
+    lines = ["| seed | plain | distilled | difference |", "| ---: | ---: | ---: | ---: |"]
+    differences = [row["distilled"] - row["plain"] for row in seeds]
+    for row, difference in zip(seeds, differences, strict=True):
+        lines.append(
+            f"| {row['seed']} | {percent(row['plain'], digits=2)} | {percent(row['distilled'], digits=2)} | {points(difference)} |"
+        )
+    mean, deviation = statistics.mean(differences), statistics.stdev(differences)
+    t_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}[len(differences)]  # two-sided 95 % of Student's t with n - 1 degrees of freedom
+    half = t_95 * deviation / math.sqrt(len(differences))
+    lines += [
+        "",
+        f"Mean difference {points(mean)} points, standard deviation {deviation * 100:.2f}, 95 % interval of the mean "
+        f"{points(mean - half)} to {points(mean + half)} (Student's t, {len(differences)} paired seeds).",
+    ]
+    return "\n".join(lines)
+
+
+def card_facts(name: str) -> str:
+    """Return a model's own figures in Markdown."""
+    results: dict[str, Any] = json.loads((ROOT / "models" / name / run.RESULTS).read_text())
+    student, data = results["student"], results["data"]
+    low, high = student["accuracy_interval"]
+    images = data["images"]
+    lines = [
+        f"- network: `{student['model']}`, {student['parameters']:,} parameters, {student['macs'] / 1e6:.1f} M multiply-accumulates at "
+        f"{student['input_size']}×{student['input_size']} pixels",
+        f"- test accuracy: {percent(student['accuracy'], digits=2)} (95 % interval {percent(low)} to {percent(high)}, "
+        f"{images['test']:,} images), expected calibration error {student['ece']:.3f}",
+        f"- data: `{data['source']}`, licence {data['licence']}; {images['train']:,} training images and "
+        f"{images['validation']:,} for validation",
+    ]
+    if teacher := results.get("teacher"):
+        accuracy = percent(teacher["accuracy"], digits=2)
+        lines.append(f"- teacher: `{teacher['model']}`, {accuracy} on the same test images, licence {teacher['licence']}")
+    lines.append(f"- training: seed {results['seed']}, {results['seconds']:.0f} s; versions {results['environment']['versions']}")
+    return "\n".join(lines)
+
+
+PARTS = {"demo": demo_table, "seeds": seeds_text, "facts": card_facts}
+
+
+def fill(text: str) -> str:
+    """Return a Markdown text with every `<!-- generated: PART/NAME -->` block written anew from the result files."""
+
+    def block(match: re.Match[str]) -> str:
+        part, _, name = match["name"].partition("/")
+        return f"{match[1]}{PARTS[part](name)}\n{match[3]}"
+
+    return BLOCK.sub(block, text)
+
+
+def documents() -> list[Path]:
+    """Return the documents that have generated blocks."""
+    return [ROOT / "README.md", *sorted((ROOT / "models").glob("*/card.md"))]
+
+
+def main() -> None:
+    """Run one subcommand."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run")
+    one.add_argument("source", type=Path)
+    one.add_argument("name")
+    one.add_argument("--half", action="store_true")
+    two = commands.add_parser("demo")
+    two.add_argument("source", type=Path)
+    two.add_argument("name")
+    three = commands.add_parser("seeds")
+    three.add_argument("name")
+    three.add_argument("runs", type=Path)
+    commands.add_parser("readme")
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        publish_run(arguments.source, arguments.name, half=arguments.half)
+    elif arguments.command == "demo":
+        publish_demo(arguments.source, arguments.name)
+    elif arguments.command == "seeds":
+        publish_seeds(arguments.name, arguments.runs)
+    for document in documents():
+        write_atomically(document, fill(document.read_text()).encode())
+
+
+if __name__ == "__main__":
+    main()
