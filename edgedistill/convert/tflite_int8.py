@@ -1,0 +1,108 @@
+"""An fp32 TFLite file made int8: static, per-channel symmetric weights, per-tensor asymmetric activations.
+
+The ranges are the smallest and largest values over all calibration images. The quantizer's own calibration is a moving
+average that depends on the images' order and forgets the early ones. The input is int8 with scale 1 and zero point -128,
+so that a stored value is the camera's byte less 128. Hard-swish stays float: int8 hard-swish is not among XNNPACK's
+operators and would cut the graph into as many pieces as there are activations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.bundle import write_atomically
+from edgedistill.convert.describe import read_operators
+from edgedistill.convert.quiet import quietly
+from edgedistill.errors import ConvertError, MissingExtraError
+
+#: Operators that normalization consists of after conversion.
+_ELEMENTWISE = ("ADD", "SUB", "MUL", "DIV")
+
+Ranges = dict[str, dict[str, np.ndarray]]
+
+
+def quantize_tflite(source: Path, path: Path, *, pixels_nhwc: np.ndarray) -> None:
+    """Quantize the fp32 file `source` into `path`.
+
+    Args:
+        pixels_nhwc: (N, H, W, 3) uint8 RGB calibration pixels.
+    """
+    with quietly():
+        try:
+            from ai_edge_quantizer import quantizer
+        except ImportError as error:
+            raise MissingExtraError("ai-edge-quantizer", "workstation") from error
+        try:
+            ranges = ranges_of(source, pixels_nhwc)
+            work = quantizer.Quantizer(str(source), _recipe())
+            # One of the quantizer's progress bars cannot be switched off by its arguments.
+            with contextlib.redirect_stderr(io.StringIO()):
+                result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+        except Exception as error:
+            raise ConvertError(f"ai-edge-quantizer could not quantize {source.name}: {error}; export without int8") from error
+    if not result.quantized_model:
+        raise ConvertError(f"ai-edge-quantizer made nothing of {source.name}; export without int8")
+    write_atomically(path, bytes(result.quantized_model))
+
+
+def _recipe() -> list[dict[str, Any]]:
+    from ai_edge_quantizer import algorithm_manager, qtyping, recipe, recipe_manager
+
+    rules = recipe_manager.RecipeManager()
+    rules.load_quantization_recipe(recipe.static_wi8_ai8())
+    keep_float = algorithm_manager.AlgorithmName.NO_QUANTIZE
+    rules.add_quantization_config(regex=".*", operation_name=qtyping.TFLOperationName.HARD_SWISH, algorithm_key=keep_float)
+    found: list[dict[str, Any]] = rules.get_quantization_recipe()
+    return found
+
+
+def ranges_of(source: Path, pixels_nhwc: np.ndarray) -> Ranges:
+    """Return the smallest and largest value of every activation over all images, by tensor name.
+
+    The input and the normalized image get what their arithmetic allows, black to white, and not what the images show.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(source), num_threads=1, experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    activations, normalization = _tensors(source)
+    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    floats = [index for index in activations if details[index]["dtype"] == np.float32]
+    black_and_white = np.stack([np.zeros_like(pixels_nhwc[0]), np.full_like(pixels_nhwc[0], 255)])
+    found = _extremes(interpreter, floats, pixels_nhwc) | _extremes(interpreter, normalization, black_and_white)
+    ranges: Ranges = {}
+    for index, (low, high) in found.items():
+        shape = (1,) * len(details[index]["shape"])
+        ranges[details[index]["name"]] = {"min": np.full(shape, low, np.float32), "max": np.full(shape, high, np.float32)}
+    return ranges
+
+
+def _extremes(interpreter: Any, indices: Sequence[int], pixels_nhwc: np.ndarray) -> dict[int, tuple[float, float]]:
+    lows: dict[int, float] = defaultdict(lambda: np.inf)
+    highs: dict[int, float] = defaultdict(lambda: -np.inf)
+    input_index = interpreter.get_input_details()[0]["index"]
+    for image in pixels_nhwc:
+        interpreter.set_tensor(input_index, image[np.newaxis].astype(np.float32))
+        interpreter.invoke()
+        for index in indices:
+            value = interpreter.get_tensor(index)
+            lows[index] = min(lows[index], float(value.min()))
+            highs[index] = max(highs[index], float(value.max()))
+    return {index: (lows[index], highs[index]) for index in lows}
+
+
+def _tensors(source: Path) -> tuple[list[int], list[int]]:
+    """Return the indices of a file's activations, and those of them that are the input on its way to the normalized image."""
+    operators, inputs = read_operators(source)
+    normalization = list(inputs)
+    for operator in operators:
+        if operator.name in _ELEMENTWISE and normalization[-1] in operator.inputs:
+            normalization += operator.outputs
+    return list(inputs) + [index for operator in operators for index in operator.outputs], normalization
