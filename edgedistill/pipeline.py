@@ -149,10 +149,11 @@ def figures(logits_nc: np.ndarray, labels_n: np.ndarray) -> dict[str, Any]:
 
 
 def exported_as_json(exported: Exported) -> dict[str, Any]:
-    """Return an export's manifest, parity ladder and seconds by step as JSON values."""
+    """Return an export's manifest, parity ladder, seconds by step and notes as JSON values."""
     return {
         "bundle": str(exported.bundle.path),
         "manifest": msgspec.to_builtins(exported.bundle.manifest),
-        "ladder": [row._asdict() for row in exported.ladder],
-        "seconds": dict(exported.seconds),
+        "ladder": [rung._asdict() for rung in exported.rungs],
+        "seconds": exported.seconds,
+        "notes": list(exported.notes),
     }

@@ -31,14 +31,17 @@ def command(
         return
     rows = [
         [
-            row.file,
+            rung.file,
             f"{model.bytes / 1000:.0f} kB",
-            percent(row.accuracy),
-            f"{row.accuracy_drop * 100:+.2f} points",
-            percent(row.agreement),
-            f"{row.cosine:.5f}",
+            percent(rung.accuracy),
+            f"{rung.accuracy_delta * 100:+.2f} points",
+            percent(rung.agreement),
+            f"{rung.cosine:.5f}",
         ]
-        for row, model in zip(exported.ladder, exported.bundle.manifest.files, strict=True)
+        for rung, model in zip(exported.rungs, exported.bundle.manifest.files, strict=True)
     ]
-    emit_table(["file", "size", "accuracy", "drop", "agreement with torch", "cosine"], rows, title=str(folder))
+    headers = ["file", "size", "accuracy", "against torch", "same answers", "cosine"]
+    emit_table(headers, rows, title=f"{folder}, {exported.rungs[0].images} test images")
+    for text in exported.notes:
+        note(f"Note: {text}")
     note(f"Try it: edgedistill camera {folder} --source test://")

@@ -53,7 +53,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _ladder(path: Path) -> list[dict[str, Any]]:
-    return [{**row, "drop": row["accuracy_drop"]} for row in json.loads(path.read_text())]
+    return [{**row, "drop": -row["accuracy_delta"]} for row in json.loads(path.read_text())]
 
 
 def samples(out: Path, rows: list[dict[str, Any]], labels: tuple[str, ...]) -> list[Sample]:

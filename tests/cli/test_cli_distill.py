@@ -1,0 +1,103 @@
+"""`distill`, `evaluate` and their output, on a tiny network and real photographs."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgedistill.cli import run
+
+DISTILL_TESTS = Path(__file__).parents[1] / "distill"
+RECIPE = """
+name = "tiny"
+[data]
+source = "embedded"
+train_limit = 160
+test_limit = 100
+[student]
+model = "python:tiny_network:make"
+input_size = 16
+[train]
+epochs = 1
+batch_size = 16
+lr = 0.01
+threads = 1
+accelerator = "cpu"
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "path", [str(DISTILL_TESTS), *sys.path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path / "recipe.toml"
+
+
+def test_distill_then_evaluate(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["distill", str(recipe_file), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["schema"] == 1
+    assert (recipe_file.parent / "runs" / "tiny" / "student.safetensors").is_file()
+    assert run(["evaluate", "runs/tiny", "--json"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["images"] == 100
+    assert evaluated["entries"][0]["accuracy"] == pytest.approx(results["student"]["accuracy"])
+
+
+def test_tables_go_to_stdout_and_progress_to_stderr(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["distill", str(recipe_file)]) == 0
+    shown = capsys.readouterr()
+    assert "test accuracy" in shown.out
+    assert "python:tiny_network:make" in shown.out
+    assert "training tiny" in shown.err
+    assert "training" not in shown.out
+    assert "export it with: edgedistill export runs/tiny" in shown.err
+
+
+def test_set_plain_and_smoke_change_the_recipe_and_the_folder(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["distill", str(recipe_file), "--plain", "--smoke", "--set", "seed=7", "--set", "train.lr=0.5", "--json"]
+    assert run(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == 7
+    saved = (recipe_file.parent / "runs" / "tiny-plain-smoke" / "recipe.toml").read_text()
+    assert "lr = 0.5" in saved
+    assert "epochs = 1" in saved
+
+
+def test_a_second_run_needs_resume(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["distill", str(recipe_file)]) == 0
+    assert run(["distill", str(recipe_file)]) == 1
+    assert "give --resume to go on there" in capsys.readouterr().err
+    assert run(["distill", str(recipe_file), "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.epoch=3", "unknown key"),
+        ("train.epochs=many", "train.epochs"),
+        ("train.epochs", "is not KEY=VALUE"),
+        ("student.model=timm:mobilenetv3_smal_050", "Did you mean 'mobilenetv3_small_050'"),
+        ("data.source=folder:nowhere", "does not exist"),
+        ("data.source=embeded", "Did you mean 'embedded'"),
+    ],
+)
+def test_bad_input_is_explained(recipe_file: Path, change: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["distill", str(recipe_file), "--set", change]) == 1
+    assert message in capsys.readouterr().err
+    assert not (recipe_file.parent / "runs").exists()
+
+
+def test_evaluate_on_other_images(recipe_file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    assert run(["distill", str(recipe_file)]) == 0
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(6):
+            assert cv2.imwrite(str(tmp_path / "pets" / name / f"{i}.png"), np.full((20, 20, 3), 40 * i, np.uint8))
+    capsys.readouterr()
+    assert run(["evaluate", "runs/tiny", "--data", "folder:pets"]) == 1
+    assert "['cat', 'dog']" in capsys.readouterr().err
