@@ -62,7 +62,8 @@ class ReportInput:
     samples: Sequence[Sample] = ()
     """About a dozen frames, right and wrong answers as they came."""
     ladder: Sequence[Mapping[str, Any]] = ()
-    """Rows of the parity ladder: file, max_delta (logits), cosine, agreement, accuracy, drop (fractions), ok."""
+    """Rows of the parity ladder: file, max_delta (logits), cosine, agreement, accuracy, ok, and the loss of accuracy as `drop`
+    or, with the other sign, `accuracy_delta` (fractions); `convert.parity.Rung._asdict()` fits."""
     commands: Sequence[str] = ()
     """The command lines that repeat the run."""
 
@@ -96,12 +97,21 @@ def render(report: ReportInput) -> str:
         verdict=summary.verdict(report.results),
         seeds=summary.seeds_sentence(report.results),
         figures={name: Markup(svg) for name, svg in _figures(report, rows).items()},
-        samples=[(sample, data_uri(sample.frame_bgr)) for sample in report.samples],
+        samples=[(Sample(*sample), data_uri(sample[0])) for sample in report.samples],
+        ladder=[_ladder_row(row) for row in report.ladder],
         camera=report.results.get("camera"),
         stages=stage_percentiles(report.stage_latencies_ms),
         environment=flatten(report.results.get("environment", {})),
         dash=summary.DASH,
     )
+
+
+def _ladder_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rung with every key that the page shows, None where it was not measured."""
+    shown = {key: row.get(key) for key in ("file", "max_delta", "cosine", "agreement", "accuracy", "accuracy_delta", "ok")}
+    if shown["accuracy_delta"] is None and row.get("drop") is not None:
+        shown["accuracy_delta"] = -row["drop"]
+    return shown
 
 
 def _figures(report: ReportInput, rows: Sequence[summary.Row]) -> dict[str, str]:

@@ -220,12 +220,12 @@ def test_the_tables_hold_the_figures_with_their_units(page: Page) -> None:
 def test_a_figure_that_was_not_measured_is_a_dash_and_never_a_zero(html: str) -> None:
     teacher = html[html.index('<th scope="row">Teacher</th>') : html.index('<th scope="row">Plain student</th>')]
     values = re.findall(r'data-name="([^"]*)">([^<]*)', teacher)
-    dashes = [name for name, value in values if value == "–"]  # noqa: RUF001
+    dashes = [name for name, value in values if value == "–"]
     assert dashes == ["agreement", "size", "p50, ms", "p90, ms", "p99, ms", "memory, MB"]
     assert "Not timed: Teacher; Plain student; Distilled student." in html
     camera = {"accuracy": None, "fps": None, "frames": 5, "dropped": None}
     page = Page(render(without_figures(camera=camera)))
-    assert page.text["dd"] == ["–", "–", "5", "–"]  # noqa: RUF001
+    assert page.text["dd"] == ["–", "–", "5", "–"]
 
 
 def test_sections_without_input_say_so() -> None:
@@ -268,12 +268,27 @@ def test_a_small_frame_keeps_its_size() -> None:
     ("tree", "flat"),
     [
         ({}, {}),
-        ({"a": 1, "b": {"c": None, "d": {"e": True}}}, {"a": "1", "b.c": "–", "b.d.e": "True"}),  # noqa: RUF001
-        ({"a": [], "b": [1, "x"]}, {"a": "–", "b": "1, x"}),  # noqa: RUF001
+        ({"a": 1, "b": {"c": None, "d": {"e": True}}}, {"a": "1", "b.c": "–", "b.d.e": "True"}),
+        ({"a": [], "b": [1, "x"]}, {"a": "–", "b": "1, x"}),
     ],
 )
 def test_nested_conditions_become_one_level(tree: dict, flat: dict) -> None:
     assert report.flatten(tree) == flat
+
+
+@pytest.mark.parametrize(
+    ("row", "cells"),
+    [
+        ({"file": "a", "accuracy_delta": -0.002, "ok": True}, ["–", "–", "–", "–", "−0.2", "✓ yes"]),
+        ({"file": "a", "drop": 0.002, "max_delta": 0.5, "cosine": 1.0, "agreement": 1.0, "accuracy": 0.9, "ok": False},
+         ["0.5", "1.00000", "100.00 %", "90.00 %", "−0.2", "✗ no"]),
+        ({"file": "a", "drop": 0.0, "ok": True}, ["–", "–", "–", "–", "0.0", "✓ yes"]),
+    ],
+)  # fmt: skip
+def test_the_ladder_takes_a_loss_or_a_difference(row: dict, cells: list[str]) -> None:
+    html = render(replace(without_figures(), ladder=[row]))
+    table = html[html.index("largest difference") : html.index("The parity ladder")]
+    assert [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", table)] == cells
 
 
 def test_a_perfect_confusion_matrix_has_no_commonest_mistake() -> None:

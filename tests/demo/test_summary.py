@@ -113,7 +113,7 @@ def test_the_terminal_table_fits_80_columns_and_shows_a_dash_for_what_is_missing
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
     cells = {line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]] for line in lines if line.startswith("│")}
-    assert cells["Teacher"] == ["93.6 %", "–", "–", "–", "–", "–"]  # noqa: RUF001
+    assert cells["Teacher"] == ["93.6 %", "–", "–", "–", "–", "–"]
     assert cells["TFLite int8"] == ["88.3 %", "560 kB", "0.360", "0.400", "0.576", "88"]
     assert "Distilling helped: +2.3 points, 95 % interval +1.0 to +3.6" in text
 
@@ -141,27 +141,27 @@ def test_what_other_seeds_showed_is_told_only_if_there_were_some(seeds: list | N
         (summary.percent(0.8825), "88.3 %"),
         (summary.percent(1.0, digits=2), "100.00 %"),
         (summary.percent(0.0), "0.0 %"),
-        (summary.percent(None), "–"),  # noqa: RUF001
+        (summary.percent(None), "–"),
         (summary.points(0.0234), "+2.3"),
-        (summary.points(-0.0234), "−2.3"),  # noqa: RUF001
+        (summary.points(-0.0234), "−2.3"),
         (summary.points(0.0), "0.0"),
         (summary.points(-0.0001), "0.0"),
-        (summary.points(None), "–"),  # noqa: RUF001
+        (summary.points(None), "–"),
         (summary.milliseconds(0.0312), "0.031"),
         (summary.milliseconds(1.234), "1.23"),
         (summary.milliseconds(12.34), "12.3"),
         (summary.milliseconds(123.4), "123"),
-        (summary.milliseconds(None), "–"),  # noqa: RUF001
+        (summary.milliseconds(None), "–"),
         (summary.size(1_234_567), "1.23 MB"),
         (summary.size(812_400), "812 kB"),
         (summary.size(99), "99 B"),
-        (summary.size(None), "–"),  # noqa: RUF001
+        (summary.size(None), "–"),
         (summary.millions(410_000), "0.41"),
         (summary.millions(12_340_000), "12.3"),
         (summary.millions(180_000_000), "180"),
-        (summary.millions(None), "–"),  # noqa: RUF001
+        (summary.millions(None), "–"),
         (summary.megabytes(88.4), "88"),
-        (summary.megabytes(None), "–"),  # noqa: RUF001
+        (summary.megabytes(None), "–"),
     ],
 )
 def test_numbers_as_text(text: str, expected: str) -> None:
