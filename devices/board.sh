@@ -36,8 +36,16 @@ parse_setup_arguments() {
   while [ $# -gt 0 ]; do
     case $1 in
       --dry-run) DRY_RUN=yes ;;
-      --package) [ $# -ge 2 ] || fail '--package needs a wheel, a checkout or a package name' 2; PACKAGE=$2; shift ;;
-      --venv) [ $# -ge 2 ] || fail '--venv needs a folder' 2; VENV=$2; shift ;;
+      --package)
+        [ $# -ge 2 ] || fail '--package needs a wheel, a checkout or a package name' 2
+        PACKAGE=$2
+        shift
+        ;;
+      --venv)
+        [ $# -ge 2 ] || fail '--venv needs a folder' 2
+        VENV=$2
+        shift
+        ;;
       -h | --help)
         printf 'usage: setup.sh [--dry-run] [--package WHEEL_OR_CHECKOUT] [--venv FOLDER]\n'
         exit 0
@@ -125,12 +133,15 @@ profile() {
 
 # Run a bundle on the board's camera with the profile's settings; what the user gives comes later, and so wins.
 run_camera() {
-  local python=python3
+  local python=python3 engine
   if [ $# -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
-    printf 'usage: run.sh BUNDLE [--source SRC] [--threads N] [--output jsonl] [any other option of: edgedistill camera]\n' >&2
+    printf 'usage: run.sh BUNDLE [--source SRC] [--threads N] [any other option of: edgedistill camera]\n' >&2
     exit 2
   fi
   [ -x "$VENV/bin/python" ] && python=$VENV/bin/python
+  engine=$(profile engine)
+  # setup.sh installs the old interpreter where LiteRT is not built for the userland.
+  case $(userland) in armhf | armv7l) engine=tflite-runtime ;; esac
   exec "$python" -m edgedistill.runtime camera "$1" \
-    --source "$(profile source)" --engine "$(profile engine)" --threads "$(profile threads)" "${@:2}"
+    --source "$(profile source)" --engine "$engine" --threads "$(profile threads)" "${@:2}"
 }

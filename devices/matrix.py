@@ -98,7 +98,7 @@ def _support_row(name: str, profile: Profile) -> list[str]:
     return [
         f"[{name}]({name}/profile.toml)",
         profile.board,
-        f"{profile.cores} × {profile.cpu} ({profile.isa})" if profile.soc != "any" else f"{profile.cpu} ({profile.isa})",
+        f"{profile.cores} × {profile.cpu} ({profile.isa})" if not profile.soc.startswith("any") else f"{profile.cpu} ({profile.isa})",
         ", ".join(profile.int8_instructions) or "none",
         ", ".join(map(str, profile.memory_mb)),
         ", ".join(profile.os),
