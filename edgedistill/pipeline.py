@@ -127,10 +127,10 @@ def _evaluate_bundle(loaded: Bundle, *, source: str | None, file: str | None, pr
 
 def _test_images(data: Data, classes: tuple[str, ...]) -> ImageSet:
     splits = open_splits(data)
-    if splits.classes != classes:
+    if sorted(splits.classes) != sorted(classes):
         listed = f"\n  model:  {list(classes)}\n  images: {list(splits.classes)}\n"
         raise DataError(f"the images have other classes than the model:{listed}Give --data with the model's classes")
-    return splits.test
+    return splits.test.in_order_of(classes)
 
 
 def _absolute(source: str) -> str:

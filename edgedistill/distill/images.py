@@ -89,6 +89,11 @@ class ImageSet:
         """Return the set of these positions, in their order."""
         return replace(self, index=self.index[positions], labels=self.labels[positions])
 
+    def in_order_of(self, classes: Sequence[str]) -> ImageSet:
+        """Return the set with its labels numbered by another order of the same class names."""
+        number = np.array([list(classes).index(name) for name in self.classes])
+        return replace(self, labels=number[self.labels], classes=tuple(classes))
+
     def balanced(self, limit: int | None) -> ImageSet:
         """Return at most `limit` images, spread evenly over the classes, the same ones on every call."""
         if limit is None or limit >= len(self):

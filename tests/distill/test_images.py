@@ -114,3 +114,10 @@ def test_a_broken_file_is_named(tmp_path: Path, damage: str) -> None:
     path.write_bytes({"empty": b"", "cut short": data[: len(data) // 2], "text": b"not an image"}[damage])
     with pytest.raises(DataError, match=r"photo\.jpg cannot be decoded"):
         decode_file(path)
+
+
+def test_labels_can_follow_another_order_of_the_classes() -> None:
+    images = numbered([0, 1, 2, 2])
+    other = images.in_order_of(["class 2", "class 0", "class 1"])
+    assert other.labels.tolist() == [1, 2, 0, 0]
+    assert [other.classes[label] for label in other.labels] == [images.classes[label] for label in images.labels]

@@ -1,0 +1,133 @@
+"""Everything that is shipped loads, fits and says the truth: recipes, weights, cards, bundles."""
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedistill import bundle, recipe
+from edgedistill.distill import networks, run, weights
+from edgedistill.distill.data import open_splits
+from edgedistill.runtime import predict_logits
+
+ROOT = Path(__file__).parents[1]
+MODELS = sorted(path.parent for path in (ROOT / "models").glob("*/recipe.toml"))
+BUNDLES = sorted(path.parent for path in (ROOT / "export").glob(f"*/{bundle.MANIFEST_NAME}"))
+RECIPES = {"fashion-mnist-resnet10t": "teacher.toml", "fashion-mnist-mobilenetv3": "student.toml"}
+LIMIT = 10_000_000
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / run.RESULTS).read_text()))
+
+
+def test_there_are_shipped_models_and_a_bundle() -> None:
+    assert {path.name for path in MODELS} == set(RECIPES)
+    assert [path.name for path in BUNDLES] == ["fashion-mnist-mobilenetv3"]
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_a_shipped_model_is_a_finished_run_of_the_demo_s_recipe(folder: Path) -> None:
+    source = recipe.load(ROOT / "edgedistill" / "demo" / RECIPES[folder.name])
+    assert recipe.digest(recipe.load(folder / run.RECIPE)) == recipe.digest(source)
+    assert results_of(folder)["recipe_sha256"] == recipe.digest(source)
+    assert run.load(folder).student.classes == open_splits(recipe.load(ROOT / "edgedistill/demo/student.toml").data).classes
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_a_shipped_model_has_its_files_and_fits(folder: Path) -> None:
+    for name in (run.RECIPE, run.STUDENT, run.RESULTS, "metrics.jsonl", "card.md"):
+        assert (folder / name).is_file(), name
+    assert (folder / run.STUDENT).stat().st_size <= LIMIT
+    assert weights.read_card(folder / run.STUDENT)["recipe_sha256"] == results_of(folder)["recipe_sha256"]
+
+
+@pytest.mark.parametrize(
+    "file", [*(path / run.RECIPE for path in MODELS), *(path / run.RESULTS for path in MODELS)], ids=lambda p: p.parent.name
+)
+def test_no_path_of_a_machine_is_in_a_shipped_file(file: Path) -> None:
+    text = file.read_text()
+    assert "/home/" not in text
+    assert str(ROOT) not in text
+    assert 'weights = "/' not in text
+
+
+def test_the_teacher_is_ten_times_the_student() -> None:
+    teacher, student = (results_of(ROOT / "models" / name)["student"] for name in RECIPES)
+    assert teacher["macs"] >= 10 * student["macs"] or teacher["parameters"] >= 10 * student["parameters"]
+
+
+def test_the_student_was_taught_by_the_shipped_teacher() -> None:
+    taught_by = results_of(ROOT / "models" / "fashion-mnist-mobilenetv3")["teacher"]
+    assert taught_by["sha256"] == bundle.sha256_of(ROOT / "models" / "fashion-mnist-resnet10t" / run.STUDENT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_a_shipped_accuracy_is_measured_again(folder: Path) -> None:
+    """On the embedded test images, which are the student's own test set and which the teacher has never seen either."""
+    loaded = run.load(folder)
+    splits = open_splits(recipe.load(ROOT / "edgedistill/demo/student.toml").data)
+    measured = run.measure(loaded.student, splits, loaded.recipe, lambda text, done, total: None)
+    parameters, macs = networks.count(loaded.student)
+    shipped = results_of(folder)["student"]
+    assert measured["accuracy"] == pytest.approx(shipped["accuracy"], abs=0.01)
+    assert (parameters, macs) == (shipped["parameters"], shipped["macs"])
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda path: path.name)
+def test_a_shipped_bundle_loads_and_fits(folder: Path) -> None:
+    loaded = bundle.load(folder)
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= LIMIT
+    assert {(model.format, model.precision) for model in loaded.manifest.files} == {
+        (form, precision) for form in ("onnx", "tflite") for precision in ("fp32", "int8")
+    }
+    assert loaded.manifest.provenance.teacher is not None
+    assert loaded.manifest.provenance.teacher.licence == "MIT"
+    assert loaded.manifest.golden is not None
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda path: path.name)
+def test_a_shipped_bundle_is_of_the_shipped_student(folder: Path) -> None:
+    made_from = bundle.load(folder).manifest.provenance
+    assert made_from.student_sha256 == bundle.sha256_of(ROOT / "models" / folder.name / run.STUDENT)
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda path: path.name)
+def test_a_shipped_bundle_meets_its_promises(folder: Path) -> None:
+    files = {f"{model.format}-{model.precision}": model for model in bundle.load(folder).manifest.files}
+    for name, model in files.items():
+        assert model.accuracy is not None
+        assert model.agreement is not None
+        assert model.agreement >= (0.999 if name.endswith("fp32") else 0.97)
+    tflite_fp32, tflite_int8 = files["tflite-fp32"].accuracy, files["tflite-int8"].accuracy
+    assert tflite_fp32 is not None
+    assert tflite_int8 is not None
+    assert abs(tflite_fp32 - tflite_int8) <= 0.005
+    assert files["tflite-int8"].bytes < files["tflite-fp32"].bytes / 2
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda path: path.name)
+def test_a_shipped_bundle_answers_real_photographs(folder: Path) -> None:
+    test = open_splits(recipe.load(ROOT / "edgedistill/demo/student.toml").data).test.balanced(200)
+    for model in bundle.load(folder).manifest.files:
+        logits = predict_logits(folder, list(test), file=model.file)
+        assert model.accuracy is not None
+        assert (logits.argmax(axis=1) == test.labels).mean() == pytest.approx(model.accuracy, abs=0.07)
+
+
+PUBLISH = runpy.run_path(str(ROOT / "models" / "publish.py"))
+
+
+@pytest.mark.parametrize("document", PUBLISH["documents"](), ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_generated_figures_are_those_of_the_result_files(document: Path) -> None:
+    text = document.read_text()
+    assert "<!-- generated: " in text
+    assert PUBLISH["fill"](text) == text, "run: python models/publish.py readme"
+
+
+def test_three_paired_seeds_are_shipped() -> None:
+    seeds = json.loads((ROOT / "models" / "fashion-mnist-mobilenetv3" / "seeds.json").read_text())["seeds"]
+    assert len({row["seed"] for row in seeds}) >= 3
