@@ -64,7 +64,8 @@ os_release() {
 
 # Print the Python version as a number to compare: 311 for 3.11.
 python_version() {
-  python3 -c 'import sys; print(sys.version_info[0] * 100 + sys.version_info[1])' || fail 'there is no python3; install Python 3.11 or later'
+  python3 -c 'import sys; print(sys.version_info[0] * 100 + sys.version_info[1])' ||
+    fail 'there is no python3; install Python 3.11 or later'
 }
 
 require_python() {
