@@ -9,6 +9,7 @@
     ├── BundleError           a bundle that is broken, incomplete or of another format
     ├── EngineError           no interpreter for a file, or one that refuses it
     ├── MissingExtraError     an optional dependency that is not installed
+    ├── OutputError           a file or a window that cannot be written to
     └── SourceError           a camera, video or folder that cannot be opened or read (exit code 4)
 
 A message says what failed with its value, what was expected, and what to do next.
@@ -63,6 +64,10 @@ class MissingExtraError(EdgeDistillError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; install it with: pip install 'edgedistill[{extra}]'")
+
+
+class OutputError(EdgeDistillError):
+    """A file or a window that cannot be written to."""
 
 
 class SourceError(EdgeDistillError):

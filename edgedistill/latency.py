@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -21,21 +22,27 @@ class Percentiles(NamedTuple):
     max: float
 
 
-def percentiles(values_ms: Sequence[float] | np.ndarray) -> Percentiles:
+def percentiles(values_ms: Collection[float] | np.ndarray) -> Percentiles:
     """Return p50, p90, p99 (linear interpolation) and the maximum of at least one latency."""
     if len(values_ms) == 0:
         raise ValueError("no latencies were recorded: run more frames than the warm-up discards")
-    p50, p90, p99 = np.percentile(values_ms, [50, 90, 99])
-    return Percentiles(float(p50), float(p90), float(p99), float(max(values_ms)))
+    p50, p90, p99, highest = np.percentile(np.asarray(list(values_ms)), [50, 90, 99, 100])
+    return Percentiles(float(p50), float(p90), float(p99), float(highest))
 
 
 class LatencyRecorder:
-    """Collect per-stage latencies of frames, leaving out the first `warmup` frames."""
+    """Collect per-stage latencies of frames.
 
-    def __init__(self, *, warmup: int = 0) -> None:
+    Args:
+        warmup: how many frames to leave out at the start.
+        keep: remember only the newest so many, for loops that run for days; all by default.
+    """
+
+    def __init__(self, *, warmup: int = 0, keep: int | None = None) -> None:
         self.warmup = warmup
         self.frames = 0
-        self._stages_ms: dict[str, list[float]] = {}
+        self._keep = keep
+        self._stages_ms: dict[str, deque[float]] = {}
 
     def add(self, stages_ms: dict[str, float]) -> None:
         """Record one frame's stages in milliseconds."""
@@ -43,11 +50,11 @@ class LatencyRecorder:
         if self.frames <= self.warmup:
             return
         for stage, value in stages_ms.items():
-            self._stages_ms.setdefault(stage, []).append(value)
+            self._stages_ms.setdefault(stage, deque(maxlen=self._keep)).append(value)
 
     def values_ms(self, stage: str) -> list[float]:
         """Return what was recorded of a stage, in order."""
-        return self._stages_ms.get(stage, [])
+        return list(self._stages_ms.get(stage, ()))
 
     def summary(self) -> dict[str, Percentiles]:
         """Return the percentiles of each stage, in the order they were first seen."""

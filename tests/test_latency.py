@@ -65,6 +65,16 @@ def test_warmup_frames_are_counted_but_not_kept(warmup: int, kept: list[float]) 
     assert list(recorder.summary()) == (["invoke"] if kept else [])
 
 
+@pytest.mark.parametrize(("keep", "kept"), [(None, [2.0, 3.0, 4.0]), (2, [3.0, 4.0]), (9, [2.0, 3.0, 4.0])])
+def test_a_loop_that_runs_for_days_keeps_only_the_newest(keep: int | None, kept: list[float]) -> None:
+    recorder = LatencyRecorder(warmup=1, keep=keep)
+    for value in (1.0, 2.0, 3.0, 4.0):
+        recorder.add({"invoke": value})
+    assert recorder.frames == 4
+    assert recorder.values_ms("invoke") == kept
+    assert recorder.summary()["invoke"].max == 4.0
+
+
 def test_stages_are_kept_apart_and_in_order_of_appearance() -> None:
     recorder = LatencyRecorder()
     recorder.add({"preprocess": 1.0, "invoke": 5.0})
@@ -93,3 +103,11 @@ def test_stopwatch_also_counts_a_block_that_fails(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(KeyError), stopwatch() as took:
         raise KeyError("inside")
     assert took.ms == 4.0
+
+
+def test_a_recorder_that_keeps_few_forgets_the_oldest() -> None:
+    recorder = LatencyRecorder(warmup=1, keep=2)
+    for value in (100.0, 1.0, 2.0, 3.0):
+        recorder.add({"total": value})
+    assert recorder.values_ms("total") == [2.0, 3.0]
+    assert recorder.frames == 4

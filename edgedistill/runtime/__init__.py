@@ -4,6 +4,22 @@ Needs numpy, OpenCV, msgspec and one interpreter; never imports torch, onnx, ten
 `python -m edgedistill.runtime camera|profile|selfcheck|info BUNDLE`.
 """
 
-from edgedistill.runtime.engines import Engine, open_engine, predict_logits
+from edgedistill.runtime.camera import Classifier, LoopOptions, Result, run
+from edgedistill.runtime.engines import ENGINES, Engine, open_engine, predict_logits
+from edgedistill.runtime.frames import Frame, Source
+from edgedistill.runtime.sources import SOURCES, open_source
 
-__all__ = ["Engine", "open_engine", "predict_logits"]
+__all__ = [
+    "ENGINES",
+    "SOURCES",
+    "Classifier",
+    "Engine",
+    "Frame",
+    "LoopOptions",
+    "Result",
+    "Source",
+    "open_engine",
+    "open_source",
+    "predict_logits",
+    "run",
+]

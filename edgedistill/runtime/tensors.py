@@ -23,7 +23,7 @@ def check_quantization(path: Path, tensor: Tensor, *, scale: float, zero_point: 
     expected = (tensor.quantization.scale, tensor.quantization.zero_point) if tensor.quantization is not None else (0.0, 0)
     if not math.isclose(scale, expected[0], rel_tol=1e-5) or zero_point != expected[1]:
         raise EngineError(
-            f"{path}: tensor {tensor.name} has scale {scale} and zero point {zero_point}, the manifest says {expected[0]} and {expected[1]}; "
+            f"{path}: {tensor.name} has scale {scale}, zero point {zero_point}, the manifest says {expected[0]} and {expected[1]}; "
             "export the bundle again"
         )
 

@@ -1,0 +1,85 @@
+"""Sources that are files: a video, or the images of a folder or a glob; every frame in order, none dropped."""
+
+from __future__ import annotations
+
+import glob
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgedistill.errors import SourceError
+from edgedistill.runtime.frames import CaptureSource, Traits
+
+log = logging.getLogger("edgedistill.runtime")
+
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def open_video(text: str) -> CaptureSource:
+    """Open a video file."""
+    path = Path(text)
+    try:
+        with path.open("rb") as stream:
+            empty = not stream.read(1)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{text} cannot be read: {error}; give the path of a video, an image or a folder of images") from error
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG) if not empty else None
+    if capture is None or not capture.isOpened():
+        raise SourceError(f"{text} is not a video that OpenCV reads, or it is cut short; play it, or convert it to MP4 (H.264)")
+    return video_source(capture, text)
+
+
+def video_source(capture: cv2.VideoCapture, name: str) -> CaptureSource:
+    """Return the source of an opened video of finite length."""
+    frames, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
+    return CaptureSource(capture, Traits(name, fps=fps if fps > 0 else None, frames=frames if frames > 0 else None))
+
+
+def open_images(text: str) -> CaptureSource:
+    """Open the images of a folder or a glob, sorted by path, or one image."""
+    found = image_paths(text)
+    if not found:
+        raise SourceError(f"{text} has no image; expected files that end in {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return CaptureSource(ImageCapture(found), Traits(text, frames=len(found)))
+
+
+def image_paths(text: str) -> list[Path]:
+    """Return the image files that a folder, a glob or a path stands for, sorted."""
+    path = Path(text)
+    candidates: Iterable[Path] = (
+        path.iterdir() if path.is_dir() else map(Path, glob.glob(text, recursive=True) if not path.exists() else [text])
+    )
+    try:
+        return sorted(found for found in candidates if found.suffix.lower() in IMAGE_SUFFIXES and found.is_file())
+    except OSError as error:
+        raise SourceError(f"{text} cannot be read: {error}; check its permissions") from error
+
+
+class ImageCapture:
+    """A `Capture` over image files; one that cannot be decoded is named in the log and skipped."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._rest = iter(paths)
+        self._path = Path()
+
+    def grab(self) -> bool:
+        path = next(self._rest, None)
+        self._path = path or self._path
+        return path is not None
+
+    def retrieve(self) -> tuple[bool, np.ndarray | None]:
+        try:
+            data = np.fromfile(self._path, np.uint8)
+            frame_bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        except (OSError, cv2.error) as error:
+            log.warning("%s is skipped: %s", self._path, error)
+            return False, None
+        if frame_bgr is None:
+            log.warning("%s is skipped: it is no image that OpenCV reads", self._path)
+        return frame_bgr is not None, frame_bgr
+
+    def release(self) -> None:
+        """Nothing to give back."""

@@ -1,0 +1,37 @@
+"""What this process has cost so far: its age and its peak memory, told by the kernel."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+_IMPORTED_S = time.monotonic()
+
+
+def age_s(stat: Path = Path("/proc/self/stat")) -> float:
+    """Return the seconds since the process was started (resolution 10 ms); where /proc is missing, since this module was imported."""
+    try:
+        fields = stat.read_text().rpartition(")")[2].split()
+        started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return time.monotonic() - _IMPORTED_S
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+
+
+def peak_rss_mb(status: Path = Path("/proc/self/status")) -> float:
+    """Return the peak of the resident memory in MB (10^6 bytes).
+
+    The kernel's VmHWM counts this program only; `ru_maxrss`, the fallback, may still hold the peak of the program that started it.
+    """
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    if found is not None:
+        return int(found[1]) * 1024 / 1e6
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6

@@ -1,0 +1,104 @@
+"""Latency by stage, frames per second, memory and start-up time of one model file on this machine.
+
+The frames are the test pattern at 640x480, drawn beforehand. The stage `capture` is a copy of such a frame, the least that
+any camera costs; what a camera adds by decoding is measured by the camera loop on the camera itself.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from edgedistill.errors import EngineError
+from edgedistill.latency import STAGES, LatencyRecorder, Percentiles
+from edgedistill.runtime import process
+from edgedistill.runtime.camera import Classifier
+from edgedistill.runtime.conditions import environment
+from edgedistill.runtime.engines import BundleOrPath, Engine, as_bundle, default_threads, open_engine, usable_cores
+from edgedistill.runtime.frames import Frame
+from edgedistill.runtime.pattern import draw_pattern
+
+SCHEMA = 1
+PATTERN_FRAMES = 32
+
+
+class ProfileOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Which file to profile and how; `threads="auto"` measures 1 to all cores and reports the best p90.
+
+    `runs` frames are measured after `warmup` frames that are not.
+    """
+
+    file: str | None = None
+    engine: str | None = None
+    threads: int | Literal["auto"] | None = None
+    runs: int = 200
+    warmup: int = 10
+
+
+DEFAULTS = ProfileOptions()
+
+
+class Measured(NamedTuple):
+    """One thread count: what ran, its latencies, and how many frames a second."""
+
+    engine: Engine
+    stages_ms: dict[str, Percentiles]
+    fps: float
+
+
+def profile(bundle: BundleOrPath, options: ProfileOptions = DEFAULTS) -> dict[str, Any]:
+    """Return what `profile --json` prints: see the README for its keys.
+
+    Memory and start-up time are those of this process, so that only a process that does nothing else tells the bundle's.
+    """
+    loaded = as_bundle(bundle)
+    if options.runs < 1 or options.warmup < 0:
+        raise EngineError(f"cannot profile {options.runs} runs after {options.warmup} of warm-up; give at least 1 run")
+    counts = sweep_counts(usable_cores()) if options.threads == "auto" else [options.threads or default_threads()]
+    first_result_s: float | None = None
+    found: list[Measured] = []
+    for threads in counts:
+        classify = Classifier(loaded, open_engine(loaded, options.file, threads, engine=options.engine))
+        classify(_frames(1)[0])
+        first_result_s = first_result_s or process.age_s()
+        found.append(measure(classify, options))
+    best = min(found, key=lambda measured: measured.stages_ms["total"].p90)
+    model = best.engine.model
+    return {
+        "schema": SCHEMA,
+        "bundle": loaded.manifest.name,
+        "file": model.file,
+        "engine": best.engine.name,
+        "threads": best.engine.threads,
+        "runs": options.runs,
+        "stages_ms": {stage: best.stages_ms[stage]._asdict() for stage in STAGES},
+        "fps": best.fps,
+        "peak_rss_mb": process.peak_rss_mb(),
+        "first_result_s": first_result_s,
+        "sweep": [{"threads": one.engine.threads, "total_ms": one.stages_ms["total"]._asdict(), "fps": one.fps} for one in found],
+        "environment": environment() | {"file_sha256": model.sha256},
+    }
+
+
+def sweep_counts(cores: int) -> list[int]:
+    """Return the thread counts to try: every one up to 8, then doubling, and all cores."""
+    return sorted({*range(1, min(cores, 8) + 1), *(count for count in (16, 32, 64, 128) if count < cores), cores})
+
+
+def measure(classify: Classifier, options: ProfileOptions) -> Measured:
+    """Classify `runs` frames after the warm-up, one after the other."""
+    recorder = LatencyRecorder(warmup=options.warmup)
+    drawn = _frames(PATTERN_FRAMES)
+    for number in range(options.warmup + options.runs):
+        began_s = time.monotonic()
+        frame_bgr = drawn[number % PATTERN_FRAMES].frame_bgr.copy()
+        frame = Frame(number, frame_bgr, began_s, 0.0, (time.monotonic() - began_s) * 1e3)
+        recorder.add(classify(frame).stages_ms)
+    total_ms = recorder.values_ms("total")
+    return Measured(classify.engine, recorder.summary(), 1e3 * len(total_ms) / sum(total_ms))
+
+
+def _frames(count: int) -> list[Frame]:
+    return [Frame(number, draw_pattern(number), 0.0, 0.0, 0.0) for number in range(count)]
