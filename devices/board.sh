@@ -132,9 +132,15 @@ profile() {
   sed -n "s/^$1 = \"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "$(dirname "$0")/profile.toml" | head -n 1
 }
 
-# Run a bundle on the board's camera with the profile's settings; what the user gives comes later, and so wins.
+# Print the file of a bundle that an engine and the profile's precision stand for.
+recommended_file() {
+  if [ "$1" = onnxruntime ]; then printf 'onnx-%s' "$(profile precision)"; else printf 'tflite-%s' "$(profile precision)"; fi
+}
+
+# Run a bundle on the board's camera with the profile's settings; what the user gives comes later, and so wins. A user who
+# names an engine or a file chooses both: the profile's other half might not fit it.
 run_camera() {
-  local python=python3 engine
+  local python=python3 engine settings
   if [ $# -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
     printf 'usage: run.sh BUNDLE [--source SRC] [--threads N] [any other option of: edgedistill camera]\n' >&2
     exit 2
@@ -143,6 +149,10 @@ run_camera() {
   engine=$(profile engine)
   # setup.sh installs the old interpreter where LiteRT is not built for the userland.
   case $(userland) in armhf | armv7l) engine=tflite-runtime ;; esac
-  exec "$python" -m edgedistill.runtime camera "$1" \
-    --source "$(profile source)" --engine "$engine" --threads "$(profile threads)" "${@:2}"
+  settings=(--source "$(profile source)" --threads "$(profile threads)")
+  case " ${*:2}" in
+    *' --engine'* | *' --file'*) ;;
+    *) settings+=(--engine "$engine" --file "$(recommended_file "$engine")") ;;
+  esac
+  exec "$python" -m edgedistill.runtime camera "$1" "${settings[@]}" "${@:2}"
 }

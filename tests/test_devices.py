@@ -378,14 +378,24 @@ def test_version_ranges_are_those_of_setup_cfg() -> None:
 def test_run_passes_the_profiles_settings_and_then_the_users(board: str, tmp_path: Path) -> None:
     done = run(f"{board}/run.sh", "my bundle", "--source", "test://", "--save", "a b.mp4", tmp_path=tmp_path)
     settings = tomllib.loads((DEVICES / board / "profile.toml").read_text())["recommended"]
-    expected = ["-m", "edgedistill.runtime", "camera", "my bundle", "--source", settings["source"], "--engine", settings["engine"]]
-    expected += ["--threads", str(settings["threads"]), "--source", "test://", "--save", "a b.mp4"]
+    expected = ["-m", "edgedistill.runtime", "camera", "my bundle", "--source", settings["source"], "--threads", str(settings["threads"])]
+    expected += ["--engine", settings["engine"], "--file", f"tflite-{settings['precision']}", "--source", "test://", "--save", "a b.mp4"]
     assert done.stdout == "".join(f"<{argument}>" for argument in expected), done.stderr
+
+
+@pytest.mark.parametrize("choice", [["--engine", "onnxruntime"], ["--engine=onnxruntime"], ["--file", "onnx-fp32"]])
+def test_a_user_who_names_an_engine_or_a_file_chooses_both(choice: list[str], tmp_path: Path) -> None:
+    done = run("rpi5/run.sh", "bundle", "--frames", "1", *choice, tmp_path=tmp_path)
+    given = "".join(f"<{argument}>" for argument in ("--frames", "1", *choice))
+    assert done.stdout == f"<-m><edgedistill.runtime><camera><bundle><--source><0><--threads><2>{given}"
 
 
 @pytest.mark.parametrize("dpkg", ["armhf", "armv7l"])
 def test_run_uses_the_interpreter_that_setup_installed_on_32_bit(dpkg: str, tmp_path: Path) -> None:
-    assert "<--engine><tflite-runtime>" in run("rpi4/run.sh", "bundle", tmp_path=tmp_path, fake=PI._replace(dpkg=dpkg)).stdout
+    assert (
+        "<--engine><tflite-runtime><--file><tflite-int8>"
+        in run("rpi4/run.sh", "bundle", tmp_path=tmp_path, fake=PI._replace(dpkg=dpkg)).stdout
+    )
 
 
 def test_run_prefers_the_venv_that_setup_made(tmp_path: Path) -> None:
