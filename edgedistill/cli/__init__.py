@@ -6,12 +6,8 @@ Exit codes: 0 done, 1 a user's error, 2 usage, 3 a bug (a log file is written), 
 from __future__ import annotations
 
 import importlib
-import platform
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
@@ -89,13 +85,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo("Interrupted.", err=True)
         return 130
     except Exception:
-        click.echo(f"This is a bug in edgedistill; please report it with the log {write_log()}", err=True)
+        from edgedistill.runtime.__main__ import write_log
+
+        click.echo(f"This is a bug in edgedistill; please report it with the log {write_log(arguments)}", err=True)
         return 3
-
-
-def write_log() -> Path:
-    """Write the current exception with versions to a new file and return its path."""
-    lines = [f"edgedistill {__version__}, Python {platform.python_version()}, {platform.platform()}", f"arguments: {sys.argv[1:]}"]
-    with tempfile.NamedTemporaryFile("w", prefix="edgedistill-", suffix=".log", delete=False) as stream:
-        stream.write("\n".join([*lines, "", traceback.format_exc()]))
-    return Path(stream.name)

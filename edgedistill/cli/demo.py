@@ -19,7 +19,8 @@ from edgedistill.cli.output import emit_json, note, progress_bars
 @click.option("--json", "as_json", is_flag=True, help="Write results.json to stdout instead of the table.")
 def command(out: Path, data: str | None, *, train_teacher: bool, smoke: bool, as_json: bool) -> None:
     """Distill, export, check, profile, run on a clip, and report; steps whose inputs have not changed are skipped."""
-    from edgedistill.demo.steps import Demo, demo
+    from edgedistill.demo.steps import demo
+    from edgedistill.demo.students import Demo
     from edgedistill.demo.summary import terminal_table
 
     source = f"folder:{Path(data).expanduser().resolve()}" if data else None

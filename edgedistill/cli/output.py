@@ -47,17 +47,17 @@ def emit_json(value: dict[str, Any]) -> None:
     click.echo(json.dumps({"schema": 1, **value}, indent=2))
 
 
-def emit_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """Write a table to stdout; first column left, the others right."""
+def emit_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, numbers: bool = True) -> None:
+    """Write a table to stdout; the first column is text, the others are numbers unless told."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     for position, header in enumerate(headers):
-        table.add_column(header, justify="left" if position == 0 else "right", overflow="fold")
+        table.add_column(header, justify="right" if numbers and position else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console()
+    console = Console(markup=False)  # 'edgedistill[gui]' is text
     # a pipe has no width of its own: a table must not be cut to 80 columns there
     console.print(table, width=None if console.is_terminal else 160)
 

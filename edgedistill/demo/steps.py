@@ -12,8 +12,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,10 @@ import numpy as np
 
 from edgedistill import __version__, bundle, metrics, pipeline, recipe
 from edgedistill.bundle import Bundle, sha256_of, write_atomically
+from edgedistill.demo import students
 from edgedistill.demo.clip import ClipOptions, read_truth, render_clip, streaming_accuracy
-from edgedistill.distill import loop, run
+from edgedistill.demo.students import Demo
+from edgedistill.distill import run
 from edgedistill.distill.data import EMBEDDED_FILE, Splits, open_splits
 from edgedistill.errors import EngineError
 from edgedistill.recipe import Recipe
@@ -34,23 +34,11 @@ FULL_SET = "torchvision:FashionMNIST"
 SHIPPED_FILE = "tflite-int8"  # the file that goes to the camera
 
 
-@dataclass(frozen=True)
-class Demo:
-    """What the demo is asked for, and how it speaks: `say` gets lines, `progress` gets bars."""
-
-    out: Path
-    data: str | None
-    train_teacher: bool
-    smoke: bool
-    say: Callable[[str], None]
-    progress: Callable[[str, int, int], None]
-
-
 def demo(job: Demo) -> dict[str, Any]:
     """Run all steps and return results.json, which is written beside report.html in `job.out`."""
     job.out.mkdir(parents=True, exist_ok=True)
     student = teach_with(job, teacher_weights(job), student_recipe(job))
-    plain, distilled = train(job, student.plain(), "plain"), train(job, student, "distilled")
+    plain, distilled = students.train_both(job, student)
     loaded = export(job)
     splits = open_splits(student.data)
     test = splits.test.balanced(student.export.parity_images)
@@ -101,7 +89,7 @@ def teacher_weights(job: Demo) -> Path:
     teaching = recipe.load(FOLDER / "teacher.toml")
     source = job.data or FULL_SET
     teaching = msgspec.structs.replace(teaching, data=msgspec.structs.replace(teaching.data, source=source))
-    train(job, teaching.smoke() if job.smoke else teaching, "teacher")
+    students.train(job, teaching.smoke() if job.smoke else teaching, "teacher")
     return job.out / "teacher" / run.STUDENT
 
 
@@ -109,28 +97,6 @@ def teach_with(job: Demo, weights: Path, student: Recipe) -> Recipe:
     """Return the student's recipe with these teacher weights."""
     assert student.teacher is not None
     return msgspec.structs.replace(student, teacher=msgspec.structs.replace(student.teacher, weights=str(weights)))
-
-
-def train(job: Demo, wanted: Recipe, name: str) -> dict[str, Any]:
-    """Train into out/NAME, going on from a checkpoint of the same recipe, or skip a finished one."""
-    folder = job.out / name
-    if (done := run.finished(folder, wanted)) is not None:
-        job.say(f"{name}: trained before by this recipe, skipped")
-        return done
-    if not _resumable(folder, wanted):
-        _remove_run(folder)
-    return run.distill(wanted, folder, resume=folder.exists(), progress=lambda text, d, t: job.progress(f"{name}: {text}", d, t))
-
-
-def _resumable(folder: Path, wanted: Recipe) -> bool:
-    saved = folder / run.RECIPE
-    return (folder / loop.CHECKPOINT).is_file() and saved.is_file() and recipe.digest(recipe.load(saved)) == recipe.digest(wanted)
-
-
-def _remove_run(folder: Path) -> None:
-    """Remove an outdated run's own files; anything else in the folder is left alone."""
-    for name in (run.RECIPE, run.STUDENT, run.RESULTS, loop.CHECKPOINT, loop.METRICS):
-        (folder / name).unlink(missing_ok=True)
 
 
 def unchanged(job: Demo, step: str, *inputs: str) -> bool:
