@@ -116,7 +116,7 @@ def test_benchncnn_on_armv8_2_is_said_to_be_fp16(board: str) -> None:
 @pytest.mark.parametrize("board", BOARDS)
 def test_sources_are_public(board: str) -> None:
     text = (DEVICES / board / "profile.toml").read_text()
-    assert not re.search(r"/work|/home|\.\./|\.csv", text)
+    assert not re.search(r"\.\./|/home/|\.csv", text)
 
 
 @pytest.mark.parametrize(
