@@ -26,4 +26,4 @@ check: setup ## Check style, format and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: setup ## Measure speed and memory on this machine into runs/bench/results.json
-	$(BIN)/python -m tests.bench
+	$(BIN)/python tests/bench

@@ -14,6 +14,9 @@ from edgedistill.errors import DataError
 
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
 
+#: The `input_lookup` of an int8 input that holds the camera's bytes exactly.
+MINUS_128 = (np.arange(256) - 128).astype(np.int8)
+
 
 class Preprocessor:
     """Turn frames into model pixels; buffers are reused, so a result is valid until the next call.
@@ -84,5 +87,8 @@ def fill_input(pixels_nhwc: np.ndarray, into: np.ndarray, *, lookup: np.ndarray 
         raise DataError(f"the model takes pixels of shape {target.shape}, got {pixels_nhwc.shape}; use the bundle's own Preprocessor")
     if lookup is None:
         np.copyto(target, pixels_nhwc, casting="unsafe")
+    elif lookup.dtype == np.int8 and np.array_equal(lookup, MINUS_128):
+        # Flipping the highest bit is the same as subtracting 128, and twenty times faster than looking it up.
+        np.bitwise_xor(pixels_nhwc, 0x80, out=target.view(np.uint8))
     else:
         np.take(lookup, pixels_nhwc, out=target, mode="clip")

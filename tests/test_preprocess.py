@@ -250,6 +250,18 @@ def test_fill_input_of_each_layout_and_dtype(layout: str, dtype: str, offset: in
     assert into.tolist() == (expected.transpose(0, 3, 1, 2) if layout == "NCHW" else expected).tolist()
 
 
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize(("scale", "zero_point"), [(1.0, -128), (2.0, -128), (1.0, -100), (0.7, 3)])
+def test_every_pixel_of_a_quantized_input_is_stored_as_its_lookup_says(layout: str, scale: float, zero_point: int) -> None:
+    pixels = np.resize(np.arange(256, dtype=np.uint8), (1, 16, 16, 3))
+    into = np.full((1, 16, 16, 3) if layout == "NHWC" else (1, 3, 16, 16), 99, np.int8)
+    table = input_lookup(tensor(scale=scale, zero_point=zero_point))
+    fill_input(pixels, into, lookup=table, layout=layout)
+    stored = into if layout == "NHWC" else into.transpose(0, 2, 3, 1)
+    assert table is not None
+    assert np.array_equal(stored, table[pixels])
+
+
 def test_nchw_holds_one_plane_a_channel() -> None:
     pixels = Preprocessor(Preprocess(height=2, width=4))(card(RED_BGR))
     into = np.zeros((1, 3, 2, 4), np.float32)
