@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import bundles
+import numpy as np
 import processes
 import pytest
 import run
