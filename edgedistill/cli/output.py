@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -57,9 +58,9 @@ def emit_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
         table.add_column(header, justify="right" if numbers and position else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(markup=False)  # 'edgedistill[gui]' is text
-    # a pipe has no width of its own: a table must not be cut to 80 columns there
-    console.print(table, width=None if console.is_terminal else 160)
+    # 'edgedistill[gui]' is text, not markup; a pipe has no width of its own, and a table must not be cut to 80 columns there
+    console = Console(markup=False, width=None if sys.stdout.isatty() else 160)
+    console.print(table)
 
 
 def percent(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import cv2
 import numpy as np
 
 from edgedistill.demo.clip import read_truth
+from edgedistill.demo.device import SHIPPED_FILE, read_camera
 from edgedistill.demo.report import ReportInput, Sample, write_report
-from edgedistill.demo.steps import SHIPPED_FILE, created, read_camera
 from edgedistill.distill import loop
 from edgedistill.distill.data import Splits
 from edgedistill.errors import SourceError
@@ -72,3 +73,8 @@ def samples(out: Path, rows: list[dict[str, Any]], labels: tuple[str, ...]) -> l
             found.append(Sample(frame_bgr, best["label"], best["score"], labels[truth[frame_id]]))
     video.release()
     return found
+
+
+def created() -> str:
+    """Return the date and time as text, in UTC."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

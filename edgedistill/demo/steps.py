@@ -7,11 +7,8 @@ without torch.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +17,17 @@ import numpy as np
 
 from edgedistill import __version__, bundle, metrics, pipeline, recipe
 from edgedistill.bundle import Bundle, sha256_of, write_atomically
-from edgedistill.demo import students
-from edgedistill.demo.clip import ClipOptions, read_truth, render_clip, streaming_accuracy
+from edgedistill.demo import page, students
+from edgedistill.demo.clip import ClipOptions, render_clip
+from edgedistill.demo.device import SHIPPED_FILE, camera_results, device
 from edgedistill.demo.students import Demo
 from edgedistill.distill import run
 from edgedistill.distill.data import EMBEDDED_FILE, Splits, open_splits
-from edgedistill.errors import EngineError
 from edgedistill.recipe import Recipe
 from edgedistill.runtime import predict_logits
 
 FOLDER = Path(__file__).parent
 FULL_SET = "torchvision:FashionMNIST"
-SHIPPED_FILE = "tflite-int8"  # the file that goes to the camera
 
 
 def demo(job: Demo) -> dict[str, Any]:
@@ -58,8 +54,6 @@ def demo(job: Demo) -> dict[str, Any]:
         "environment": {"training": distilled["environment"], "device": profiles[loaded.model(SHIPPED_FILE).file]["environment"]},
     }
     write_atomically(job.out / "results.json", json.dumps(results, indent=2).encode() + b"\n")
-    from edgedistill.demo import page
-
     page.write(job.out, results, splits=splits, confusion=metrics.confusion_matrix(logits, test.labels))
     return results
 
@@ -170,41 +164,6 @@ def run_camera(job: Demo, loaded: Bundle, splits: Splits) -> dict[str, Any]:
     return camera_results(lines, truth_file)
 
 
-def device(*arguments: str) -> str:
-    """Run the device's command line in a process of its own and return its standard output."""
-    command = [sys.executable, "-m", "edgedistill.runtime", *arguments]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode != 0:
-        raise EngineError(
-            f"`python -m edgedistill.runtime {' '.join(arguments)}` ended with code {finished.returncode}: {finished.stderr.strip()}"
-        )
-    return finished.stdout
-
-
-def read_camera(lines: Path) -> list[dict[str, Any]]:
-    """Return the results of a camera run, one object a frame."""
-    rows = [json.loads(line) for line in lines.read_text().splitlines()]
-    if not rows:
-        raise EngineError(f"{lines} holds no result; remove the demo's folder and run the demo again")
-    return rows
-
-
-def camera_results(lines: Path, truth_file: Path) -> dict[str, Any]:
-    """Return the camera section of results.json from the loop's own JSON lines."""
-    rows = read_camera(lines)
-    found = streaming_accuracy([(row["frame_id"], row["top_k"][0]["class_id"]) for row in rows], read_truth(truth_file))
-    totals = np.array([row["stages_ms"]["total"] for row in rows])
-    spent = rows[-1]["time_monotonic_s"] - rows[0]["time_monotonic_s"]
-    p50, p90, p99 = np.percentile(totals, [50, 90, 99])
-    return {
-        "accuracy": found.accuracy,
-        "fps": (len(rows) - 1) / spent if spent > 0 else None,
-        "frames": found.frames,
-        "dropped": rows[-1]["dropped"],
-        "latency_ms": {"p50": p50, "p90": p90, "p99": p99},
-    }
-
-
 def file_results(loaded: Bundle, model: bundle.ModelFile, profiled: dict[str, Any]) -> dict[str, Any]:
     """Return one entry of `files` in results.json."""
     total = profiled["stages_ms"]["total"]
@@ -241,8 +200,3 @@ def repeated_seeds() -> list[dict[str, Any]]:
     """Return the shipped accuracies of repeated runs, [] outside of the checkout."""
     file = EMBEDDED_FILE.parents[1] / recipe.load(FOLDER / "student.toml").name / "seeds.json"
     return list(json.loads(file.read_text())["seeds"]) if file.is_file() else []
-
-
-def created() -> str:
-    """Return the date and time as text, in UTC."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
