@@ -91,7 +91,8 @@ def export_bundle(student: nn.Module, job: ExportJob, out: Path, *, progress: Pr
         _finish(job, Bundle(folder, draft), ladder)
     loaded = bundles.load(out)
     operators = {file: fact.operators for file, fact in facts.items()}
-    return Exported(bundle=loaded, rungs=ladder.rungs, seconds=seconds, operators=operators, notes=_notes(loaded.manifest))
+    notes = _notes(loaded.manifest, operators)
+    return Exported(bundle=loaded, rungs=ladder.rungs, seconds=seconds, operators=operators, notes=notes)
 
 
 def _check_job(job: ExportJob) -> None:
@@ -204,7 +205,7 @@ def _format_versions(facts: dict[str, Facts]) -> dict[str, str]:
     return {key: value for fact in facts.values() for key, value in fact.versions.items()}
 
 
-def _notes(manifest: Manifest) -> tuple[str, ...]:
+def _notes(manifest: Manifest, operators: dict[str, dict[str, int]]) -> tuple[str, ...]:
     """Return what is true of the files and not what one would expect of them."""
     notes = []
     sizes = {(model.format, model.precision): model for model in manifest.files}
@@ -214,6 +215,8 @@ def _notes(manifest: Manifest) -> tuple[str, ...]:
             notes.append(f"{model.file} is no smaller than {plain.file}: {model.bytes} against {plain.bytes} bytes")
         if model.partitions is not None and model.partitions != 1:
             notes.append(f"{model.file} runs in {model.partitions} XNNPACK parts instead of one: operators outside of them cost time")
+        if transposes := operators[model.file].get("TRANSPOSE", 0):
+            notes.append(f"{model.file} has {transposes} TRANSPOSE operators: the network changes its layout, which costs time")
     return tuple(notes)
 
 

@@ -89,10 +89,11 @@ def _reader(pixels_nhwc: np.ndarray) -> Any:
 
 
 def _normalized_tensor(model: Any) -> str:
-    """Return the name of the normalized image: what the chain from the graph's input ends in before the network starts."""
+    """Return the name of the normalized image, the last tensor of what `RawPixels` puts in front of the network."""
     name = INPUT
-    for node in model.graph.node:
-        if node.op_type in ("Transpose", "Cast", "Sub", "Div", "Mul") and node.input[0] == name:
+    for kind in ("Transpose", "Cast", "Sub", "Div"):
+        node = next((node for node in model.graph.node if node.input and node.input[0] == name), None)
+        if node is not None and node.op_type == kind:
             name = node.output[0]
     return str(name)
 

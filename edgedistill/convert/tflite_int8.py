@@ -101,8 +101,10 @@ def _extremes(interpreter: Any, indices: Sequence[int], pixels_nhwc: np.ndarray)
 def _tensors(source: Path) -> tuple[list[int], list[int]]:
     """Return the indices of a file's activations, and those of them that are the input on its way to the normalized image."""
     operators, inputs = read_operators(source)
-    normalization = list(inputs)
+    activations, normalization = list(inputs), list(inputs)
     for operator in operators:
-        if operator.name in _ELEMENTWISE and normalization[-1] in operator.inputs:
+        varying = [index for index in operator.inputs if index in activations]
+        if operator.name in _ELEMENTWISE and varying == normalization[-1:]:
             normalization += operator.outputs
-    return list(inputs) + [index for operator in operators for index in operator.outputs], normalization
+        activations += operator.outputs
+    return activations, normalization
