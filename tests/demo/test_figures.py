@@ -142,3 +142,42 @@ def test_stages_come_in_the_order_of_the_loop_and_empty_ones_not_at_all() -> Non
     drawn = figures.latency_histogram({**STAGES_MS, "postprocess": [], "wait": [5.0]}, alt="stages")
     titles = [text.split(":")[0] for text in texts(drawn) if "p50" in text]
     assert titles == ["capture", "preprocess", "invoke", "total", "wait"]
+
+
+def places(drawn: str, color: str) -> list[tuple[float, float]]:
+    """Return (x, y) of every mark of a colour, without the legend's, which stands below the axes; y grows downwards."""
+    axes = drawn[drawn.index('-axes_1"') : drawn.index('-legend_1"')]
+    uses = re.findall(r"<use [^>]*>", axes)
+    marks = [use for use in uses if f"fill: var({color})" in use]
+    return [(float(re.search(r'\bx="([^"]*)"', use)[1]), float(re.search(r'\by="([^"]*)"', use)[1])) for use in marks]  # type: ignore[index]
+
+
+def test_a_larger_network_is_further_right_and_a_more_accurate_one_higher() -> None:
+    drawn = figures.accuracy_against_size(main_rows(RESULTS), alt="size")
+    (teacher,), (plain,) = places(drawn, "--teacher"), places(drawn, "--plain")
+    assert teacher[0] > plain[0]
+    assert teacher[1] < plain[1]
+
+
+@pytest.mark.parametrize("student", ["plain", "distilled"])
+def test_a_curve_has_a_mark_for_every_epoch_and_rises_with_the_accuracy(student: str) -> None:
+    marks = places(svg("curves"), f"--{student}")
+    assert len(marks) == len(CURVES[student])
+    assert marks == sorted(marks)
+    heights = [y for _, y in marks]
+    assert heights == sorted(heights, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("interval", "drawn_length"), [((0.84, 0.88), pytest.approx(2, rel=1e-3)), ((0.85, 0.87), pytest.approx(1, rel=1e-3))]
+)
+def test_the_bar_is_as_long_as_the_interval(interval: tuple[float, float], drawn_length: float) -> None:
+    rows = [row._replace(interval=(0.85, 0.87)) for row in main_rows(RESULTS)]
+    changed = [row._replace(interval=interval) if row.kind == "plain" else row for row in rows]
+    drawn = figures.accuracy_against_size(changed, alt="size")
+    bars = re.findall(
+        r'<path d="M ([0-9.]+) ([0-9.]+) \n?L \1 ([0-9.]+) \n?" clip-path="[^"]*" style="fill: none; stroke: var\(--muted\)', drawn
+    )
+    lengths = [abs(float(y0) - float(y1)) for _, y0, y1 in bars]
+    assert len(lengths) == len(rows)
+    assert lengths[1] / lengths[0] == drawn_length
