@@ -70,7 +70,8 @@ def ranges_of(source: Path, pixels_nhwc: np.ndarray) -> Ranges:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(source), num_threads=1, experimental_preserve_all_tensors=True)
+    with quietly():  # keeping all tensors is what is wanted here, and warned of
+        interpreter = Interpreter(str(source), num_threads=1, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     activations, normalization = _tensors(source)
     details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
