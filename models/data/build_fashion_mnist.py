@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 TRAIN_A_CLASS, TEST_A_CLASS = 1000, 200
 SEED = 20_170_825  # the day on which Fashion-MNIST was published
 
