@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -80,6 +81,7 @@ def open_engine(bundle: BundleOrPath, file: str | None = None, threads: int | No
     if threads is not None and threads < 1:
         raise EngineError(f"threads is {threads}; give 1 or more, or leave it out")
     model, name = choose(loaded, file, engine=engine)
+    check_version(model, name, version=version_of(ENGINES[name]))
     return ENGINES[name].open(loaded.file_path(model.file), model, threads or default_threads())
 
 
@@ -149,6 +151,22 @@ def choose(bundle: Bundle, file: str | None, *, engine: str | None = None) -> tu
             return model, name
     first = ENGINES[pairs[0][1]]
     raise MissingExtraError(f"{first.package}, which runs {pairs[0][0].file},", first.extra)
+
+
+def check_version(model: ModelFile, name: str, *, version: str) -> None:
+    """Raise if an interpreter is older than the file needs: old ones may run it all the same, and answer with zeros."""
+    needed = re.fullmatch(r"([a-z-]+)>=([\d.]+)", model.minimum_runtime)
+    # LiteRT counts its versions anew from 1.0, and all of them are newer than any tflite-runtime.
+    counted_as = "tflite" if name == "tflite-runtime" else name
+    found = _numbers(version)
+    if needed is not None and needed[1] == counted_as and found and found < _numbers(needed[2]):
+        raise EngineError(
+            f"{model.file} needs {model.minimum_runtime}, installed is {name} {version}; update it: pip install -U {ENGINES[name].package}"
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", version)[:3]]
 
 
 def _by_preference(bundle: Bundle) -> list[ModelFile]:

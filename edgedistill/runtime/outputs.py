@@ -22,6 +22,7 @@ CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 WINDOW = "edgedistill"
 DEFAULT_FPS = 30.0
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+UNICODE_FONT = int(cv2.__version__.partition(".")[0]) >= 5
 
 
 def json_line(result: Result) -> str:
@@ -78,8 +79,8 @@ def annotate(frame_bgr: np.ndarray, result: Result) -> np.ndarray:
     panel //= 3
     thickness = max(1, round(2 * scale))
     for number, text in enumerate(texts, start=1):
-        # The built-in font has no letters beyond ASCII; OpenCV would draw question marks byte by byte.
-        plain = text.encode("ascii", "replace").decode()
+        # Before OpenCV 5 the built-in font has no letters beyond ASCII, and draws one question mark a byte.
+        plain = text if UNICODE_FONT else text.encode("ascii", "replace").decode()
         fitting = min(scale, scale * (width - 16 * scale) / max(1, cv2.getTextSize(plain, FONT, scale, thickness)[0][0]))
         colour = (255, 255, 255) if number < len(texts) else (150, 230, 255)
         cv2.putText(image_bgr, plain, (round(8 * scale), line_height * number), FONT, fitting, colour, thickness, cv2.LINE_AA)

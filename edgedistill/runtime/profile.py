@@ -56,7 +56,8 @@ def profile(bundle: BundleOrPath, options: ProfileOptions = DEFAULTS) -> dict[st
     loaded = as_bundle(bundle)
     if options.runs < 1 or options.warmup < 0:
         raise EngineError(f"cannot profile {options.runs} runs after {options.warmup} of warm-up; give at least 1 run")
-    counts = sweep_counts(usable_cores()) if options.threads == "auto" else [options.threads or default_threads()]
+    given = default_threads() if options.threads is None else options.threads
+    counts = sweep_counts(usable_cores()) if given == "auto" else [given]
     first_result_s: float | None = None
     found: list[Measured] = []
     for threads in counts:

@@ -37,18 +37,19 @@ def kind_of(text: str) -> str:
     """Return the key of `SOURCES` that the text of a source stands for."""
     scheme, separator, _ = text.partition("://")
     if separator:
+        scheme = scheme.lower()
         if scheme not in SCHEMES:
             raise SourceError(
                 f"{redact(text)}: there is no source of the kind {scheme}://; known: {_known()}.{close_matches(scheme, SCHEMES)}"
             )
         return scheme
-    if text.isdecimal() or re.fullmatch(r"/dev/video\d+", text):
+    if re.fullmatch(r"(/dev/video)?[0-9]{1,3}", text):
         return "camera"
     path = Path(text)
     try:
-        if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES or (glob.has_magic(text) and not path.exists()):
+        if (text and path.is_dir()) or path.suffix.lower() in IMAGE_SUFFIXES or (glob.has_magic(text) and not path.exists()):
             return "images"
-        found = path.exists()
+        found = bool(text) and path.exists()
     except (OSError, ValueError) as error:
         raise SourceError(f"the source {text!r} cannot be read: {error}; known: {_known()}") from error
     if not found:

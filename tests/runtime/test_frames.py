@@ -1,0 +1,159 @@
+"""The one source: which frames reach the reader, what is counted, how it ends, and that nothing blocks the reader."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+from fakes import FakeCamera
+from reading import LONG_S, read_all
+
+from edgedistill.errors import SourceError
+from edgedistill.runtime import frames as frames_module
+from edgedistill.runtime.frames import CaptureSource, Traits
+
+CAMERA = Traits("cam", live=True, ends=False)
+
+
+def numbered(count: int) -> list[np.ndarray]:
+    return [np.full((4, 4, 3), number, np.uint8) for number in range(count)]
+
+
+def test_a_file_gives_every_frame_in_order_to_a_slow_reader() -> None:
+    with CaptureSource(FakeCamera(numbered(7)), Traits("clip")) as source:
+        found = []
+        while (frame := source.read(LONG_S)) is not None:
+            time.sleep(0.005)
+            found.append(frame)
+    assert [frame.id for frame in found] == list(range(7))
+    assert [int(frame.frame_bgr[0, 0, 0]) for frame in found] == list(range(7))
+    assert (source.dropped, source.skipped, source.live, source.stuck) == (0, 0, False, False)
+
+
+def test_a_live_source_gives_the_newest_frame_and_counts_the_others() -> None:
+    camera = FakeCamera(numbered(50), then="stall")
+    with CaptureSource(camera, CAMERA) as source:
+        first = source.read(LONG_S)
+        wait_until(lambda: source.dropped > 0 and source._slot is not None and source._slot.id == 49)
+        second = source.read(LONG_S)
+        assert first is not None
+        assert second is not None
+        assert second.id == int(second.frame_bgr[0, 0, 0]) == 49
+        assert source.dropped == 48
+        camera.unblock.set()
+
+
+def wait_until(condition: object) -> None:
+    end = time.monotonic() + LONG_S
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "this never came true"
+        time.sleep(0.001)
+
+
+def test_nothing_is_captured_before_the_first_read() -> None:
+    camera = FakeCamera(numbered(3))
+    source = CaptureSource(camera, Traits("clip"))
+    assert source._slot is None
+    assert not camera.released.is_set()
+    assert source.read(LONG_S) is not None
+    source.close()
+    assert camera.released.is_set()
+
+
+def test_closing_without_reading_releases_the_device() -> None:
+    camera = FakeCamera(numbered(3))
+    CaptureSource(camera, CAMERA).close()
+    assert camera.released.is_set()
+
+
+def test_no_frame_in_time_is_none_and_not_the_end() -> None:
+    camera = FakeCamera([], then="stall")
+    with CaptureSource(camera, CAMERA) as source:
+        assert source.read(0.01) is None
+        assert not source.ended
+        camera.unblock.set()
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_camera_that_dies_is_an_error_after_its_last_frame(count: int) -> None:
+    with (
+        CaptureSource(FakeCamera(numbered(count), interval_s=0.01), CAMERA) as source,
+        pytest.raises(SourceError, match=rf"cam stopped.* {count}"),
+    ):
+        read_all(source)
+
+
+def test_what_a_driver_raises_reaches_the_reader() -> None:
+    camera = FakeCamera([*numbered(1), cv2.error("the bus fell off")])
+    with CaptureSource(camera, Traits("clip")) as source:
+        assert source.read(LONG_S) is not None
+        with pytest.raises(SourceError, match="clip failed while capturing: the bus fell off"):
+            source.read(LONG_S)
+    assert camera.released.is_set()
+
+
+def test_frames_that_cannot_be_decoded_are_skipped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = numbered(2)
+    with CaptureSource(FakeCamera([first, None, second, None]), Traits("clip", frames=4)) as source:
+        assert [frame.id for frame in read_all(source)] == [0, 2]
+    assert source.skipped == 2
+    assert "clip: 2 of 4 frames could not be read" in caplog.text
+
+
+@pytest.mark.parametrize(("expected", "skipped"), [(None, 0), (3, 0), (2, 0), (10, 7)])
+def test_frames_that_a_file_lacks_are_counted(expected: int | None, skipped: int, caplog: pytest.LogCaptureFixture) -> None:
+    with CaptureSource(FakeCamera(numbered(3)), Traits("clip", frames=expected)) as source:
+        assert len(read_all(source)) == 3
+    assert source.skipped == skipped
+    assert ("cut short or damaged" in caplog.text) == bool(skipped)
+
+
+@pytest.mark.parametrize("frames", [[], [None, None]])
+def test_a_file_without_a_single_frame_is_an_error(frames: list[None]) -> None:
+    with (
+        CaptureSource(FakeCamera(list(frames)), Traits("clip")) as source,
+        pytest.raises(SourceError, match="no frame that can be decoded"),
+    ):
+        source.read(LONG_S)
+
+
+def test_closing_early_is_no_error_and_does_not_count_as_damage() -> None:
+    with CaptureSource(FakeCamera(numbered(9)), Traits("clip", frames=9)) as source:
+        assert source.read(LONG_S) is not None
+    assert source.skipped == 0
+    assert not source.stuck
+
+
+def test_a_blocked_capture_does_not_hold_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames_module, "CLOSE_WAIT_S", 0.05)
+    camera = FakeCamera(numbered(1), then="stall")
+    source = CaptureSource(camera, CAMERA)
+    assert source.read(LONG_S) is not None
+    source.close()
+    assert source.stuck
+    assert [thread.daemon for thread in threading.enumerate() if thread.name == "capture cam"] == [True]
+    camera.unblock.set()
+    assert camera.released.wait(LONG_S)
+
+
+def test_the_size_may_change_from_frame_to_frame() -> None:
+    sizes = [(4, 4, 3), (8, 2, 3), (4, 4, 3)]
+    with CaptureSource(FakeCamera([np.zeros(size, np.uint8) for size in sizes]), Traits("clip")) as source:
+        assert [frame.frame_bgr.shape for frame in read_all(source)] == sizes
+
+
+@pytest.mark.parametrize("traits", [Traits("clip"), Traits("cam", live=True)])
+def test_times_of_a_frame(traits: Traits) -> None:
+    before_s, before_time_s = time.monotonic(), time.time()
+    with CaptureSource(FakeCamera(numbered(1), interval_s=0.05), traits) as source:
+        frame = source.read(LONG_S)
+    assert frame is not None
+    assert before_s <= frame.captured_s <= time.monotonic()
+    assert before_time_s <= frame.time_s <= time.time()
+    # waiting for the camera is not part of its cost, reading a file is
+    waited_s = frame.captured_s - before_s
+    assert (waited_s >= 0.05) == traits.live
+    assert (frame.capture_ms >= 50) >= (not traits.live)
