@@ -191,7 +191,7 @@ class Recipe(_Struct, frozen=True, kw_only=True):
                 train_limit=min(self.data.train_limit or 8 * batch_size, 8 * batch_size),
                 test_limit=min(self.data.test_limit or 256, 256),
             ),
-            train=msgspec.structs.replace(self.train, epochs=1, batch_size=batch_size, warmup_epochs=0),
+            train=msgspec.structs.replace(self.train, epochs=1, batch_size=batch_size, warmup_epochs=0.0),
             export=msgspec.structs.replace(self.export, calibration=min(self.export.calibration, 32), parity_images=256),
         )
 
@@ -234,7 +234,8 @@ def encode(recipe: Recipe, *, relative_to: Path | None = None) -> str:
 
 def digest(recipe: Recipe) -> str:
     """Return the SHA-256 of everything in a recipe but the folders of this machine, as 64 hexadecimal digits."""
-    tree = msgspec.to_builtins(recipe, order="deterministic")
+    same = msgspec.convert(msgspec.to_builtins(recipe), Recipe)  # 0 and 0.0 are one value, however they were given
+    tree = msgspec.to_builtins(same, order="deterministic")
     for table in ("student", "teacher"):
         if tree[table] and tree[table]["weights"]:
             tree[table]["weights"] = Path(tree[table]["weights"]).name

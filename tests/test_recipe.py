@@ -326,3 +326,26 @@ def test_home_is_not_expanded_without_a_folder() -> None:
     assert found.teacher is not None
     assert found.teacher.weights == "~/x"
     assert not os.path.isabs(found.data.source.removeprefix("folder:"))
+
+
+def simple(**train: Any) -> Recipe:
+    return Recipe(name="x", data=Data(source="embedded"), student=Student(model="timm:x"), train=Train(epochs=1, **train))
+
+
+def test_the_digest_is_of_values_not_of_how_they_were_given() -> None:
+    whole, fractional = simple(lr=1, warmup_epochs=0), simple(lr=1.0, warmup_epochs=0.0)
+    assert digest(whole) == digest(fractional) != digest(simple())
+    assert digest(decode(encode(whole))) == digest(whole)
+
+
+def test_the_digest_does_not_depend_on_the_machine_s_folders(tmp_path: Path) -> None:
+    text = 'name = "x"\ndata = {{source = "folder:photos"}}\ntrain = {{epochs = 1}}\nstudent = {{model = "timm:x", weights = "w.safetensors"}}{}'
+    places = (tmp_path / "a", tmp_path / "b")
+    for place in places:
+        place.mkdir()
+        (place / "recipe.toml").write_text(text.format(""))
+    first, second = (load(place / "recipe.toml") for place in places)
+    assert first != second
+    assert digest(first) == digest(second)
+    (places[1] / "recipe.toml").write_text(text.format('\nteacher = {model = "timm:y"}'))
+    assert digest(load(places[1] / "recipe.toml")) != digest(first)
