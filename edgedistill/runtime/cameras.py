@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +14,12 @@ import cv2
 
 from edgedistill.errors import SourceError
 from edgedistill.runtime.files import video_source
-from edgedistill.runtime.frames import CaptureSource, Traits
+from edgedistill.runtime.frames import CAPTURE_THREAD, CaptureSource, Traits
 
 #: What a camera is asked for; small networks look at less than this, and every camera has it.
 WIDTH, HEIGHT, FPS = 640, 480, 30
 NETWORK_TIMEOUT_MS = 10_000
+JOIN_S = 0.1
 #: Video nodes that are codecs and image processors, not cameras.
 NOT_CAMERAS = ("codec", "-isp", "pispbe", "hevc", "unicam-embedded")
 
@@ -48,7 +52,8 @@ def open_camera(text: str) -> CaptureSource:
         raise SourceError(f"there is no camera {device}; {_what_there_is()}")
     if linux and not os.access(device, os.R_OK | os.W_OK):
         raise SourceError(f"no permission to use {device}; add yourself to its group: sudo usermod -aG video $USER, then log in again")
-    capture = cv2.VideoCapture(int(device.removeprefix("/dev/video")), cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
+    index, backend = int(device.removeprefix("/dev/video")), cv2.CAP_V4L2 if linux else cv2.CAP_ANY
+    capture = _opened(device, lambda: cv2.VideoCapture(index, backend))
     if not capture.isOpened():
         raise SourceError(f"{device} does not open as a camera: another program may be using it; {_what_there_is()}")
     # The format comes before the size, or drivers fall back to raw frames, which USB carries at a fraction of the rate.
@@ -77,9 +82,7 @@ def open_stream(text: str) -> CaptureSource:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, NETWORK_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, NETWORK_TIMEOUT_MS]
     try:
-        capture = cv2.VideoCapture(text, cv2.CAP_FFMPEG, timeouts)
-    except cv2.error as error:
-        raise SourceError(f"{name} does not open; check the address, user name and password") from error
+        capture = _opened(name, lambda: cv2.VideoCapture(text, cv2.CAP_FFMPEG, timeouts))
     finally:
         cv2.utils.logging.setLogLevel(level)
     if not capture.isOpened():
@@ -90,6 +93,23 @@ def open_stream(text: str) -> CaptureSource:
         return video_source(capture, name)
     fps = capture.get(cv2.CAP_PROP_FPS)
     return CaptureSource(capture, Traits(name, live=True, ends=False, fps=fps if 0 < fps <= 240 else None))
+
+
+def _opened(name: str, call: Callable[[], cv2.VideoCapture]) -> cv2.VideoCapture:
+    """Call an opening that may block for long, in a thread, so that a signal still ends the process."""
+    found: list[cv2.VideoCapture] = []
+
+    def attempt() -> None:
+        with suppress(cv2.error):  # OpenCV's message would show the whole address
+            found.append(call())
+
+    thread = threading.Thread(target=attempt, name=f"{CAPTURE_THREAD}{name}", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(JOIN_S)
+    if not found:
+        raise SourceError(f"{name} does not open: OpenCV failed; check the address, or that the camera is connected")
+    return found[0]
 
 
 def redact(text: str) -> str:

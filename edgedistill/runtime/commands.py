@@ -53,7 +53,8 @@ def camera_command(bundle: Path, options: CameraOptions) -> int:
     engine = open_engine(loaded, options.file, options.threads, engine=options.engine)
     classify = Classifier(loaded, engine, top_k=options.top_k, threshold=options.threshold)
     tally = Tally()
-    with stop_on_signals() as stop, open_source(options.source) as source:
+    source = open_source(options.source)
+    with stop_on_signals() as stop, source:
         try:
             _run(classify, source, options, tally=tally, stop=stop)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,13 +22,12 @@ IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".we
 def open_video(text: str) -> CaptureSource:
     """Open a video file."""
     path = Path(text)
-    try:
-        with path.open("rb") as stream:
-            empty = not stream.read(1)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{text} cannot be read: {error}; give the path of a video, an image or a folder of images") from error
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG) if not empty else None
-    if capture is None or not capture.isOpened():
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise SourceError(
+            f"{text} cannot be read: it is missing, no file, or not yours to read; give a video, an image or a folder of images"
+        )
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
         raise SourceError(f"{text} is not a video that OpenCV reads, or it is cut short; play it, or convert it to MP4 (H.264)")
     return video_source(capture, text)
 

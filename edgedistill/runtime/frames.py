@@ -49,11 +49,14 @@ class Source(Protocol):
     fps: float | None
     dropped: int
     skipped: int
-    ended: bool
     stuck: bool
 
+    @property
+    def ended(self) -> bool:
+        """Whether there are no more frames, all of them having been read."""
+
     def read(self, timeout_s: float) -> Frame | None:
-        """Return the next frame; None if none came within the time, or, once `ended` is true, if there are no more."""
+        """Return the next frame; None if none came within the time, or if there are no more (then `ended` is true)."""
 
     def close(self) -> None:
         """Stop capturing and release the device."""
@@ -100,7 +103,8 @@ class CaptureSource:
     def __init__(self, capture: Capture, traits: Traits) -> None:
         self.name, self.live, self.fps = traits.name, traits.live, traits.fps
         self.dropped = self.skipped = 0
-        self.ended = self.stuck = False
+        self.stuck = False
+        self._finished = False
         self._traits = traits
         self._capture = capture
         self._slot: Frame | None = None
@@ -109,11 +113,16 @@ class CaptureSource:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
+    @property
+    def ended(self) -> bool:
+        with self._changed:
+            return self._finished and self._slot is None
+
     def read(self, timeout_s: float) -> Frame | None:
         if self._thread is None:
             self._start()
         with self._changed:
-            self._changed.wait_for(lambda: self._slot is not None or self.ended, timeout_s)
+            self._changed.wait_for(lambda: self._slot is not None or self._finished, timeout_s)
             frame, self._slot = self._slot, None
             self._changed.notify_all()
         if frame is None and self._error is not None:
@@ -153,7 +162,7 @@ class CaptureSource:
         finally:
             self._capture.release()
             with self._changed:
-                self.ended = True
+                self._finished = True
                 self._changed.notify_all()
 
     def _capture_all(self) -> int:

@@ -90,6 +90,16 @@ def test_a_camera_is_asked_for_mjpeg_before_its_size(monkeypatch: pytest.MonkeyP
     assert not made[0].opened
 
 
+def test_what_opencv_raises_is_told_without_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: object) -> None:
+        raise cameras_module.cv2.error("cannot open rtsp://user:hunter2@host")
+
+    monkeypatch.setattr(cameras_module.cv2, "VideoCapture", failing)
+    with pytest.raises(SourceError, match=r"rtsp://host does not open: OpenCV failed") as caught:
+        open_stream("rtsp://user:hunter2@host")
+    assert "hunter2" not in str(caught.value)
+
+
 @LINUX
 @pytest.mark.parametrize(("allowed", "message"), [(False, "usermod -aG video"), (True, "another program may be using it")])
 def test_a_camera_that_does_not_open(allowed: bool, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

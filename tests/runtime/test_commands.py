@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -113,6 +114,19 @@ def test_a_camera_that_hangs_does_not_hold_the_process(bundle_path: Path, twice:
     assert took_s < 5, "the blocked read of 10 s was waited for"
     assert (" frames" in told) or twice
     assert "terminate" not in told
+
+
+def test_a_stream_that_never_answers_can_be_interrupted_while_it_opens(bundle_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = start(bundle_path, "--source", f"http://127.0.0.1:{silent.getsockname()[1]}/x")
+        connection, _ = silent.accept()
+        began_s = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+        connection.close()
+    assert process.returncode == 130
+    assert time.monotonic() - began_s < 5, "the opening of 10 s was waited for"
+    assert told.splitlines()[-1] == "Interrupted."
 
 
 def test_exit_codes_reach_the_shell(bundle_path: Path, tmp_path: Path) -> None:

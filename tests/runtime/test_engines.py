@@ -138,6 +138,38 @@ def test_choosing_fails_clearly(
         open_engine(bundle_path, file, engine=engine)
 
 
+@pytest.mark.parametrize(
+    ("minimum", "name", "version", "good"),
+    [
+        ("tflite>=2.14", "tflite-runtime", "2.14.0", True),
+        ("tflite>=2.14", "tflite-runtime", "2.5.0", False),
+        ("tflite>=2.17", "tflite-runtime", "2.14.0", False),
+        ("tflite>=2.17", "litert", "1.0.1", True),
+        ("litert>=2.1", "litert", "1.4.0", False),
+        ("litert>=2.1", "litert", "2.3.0", True),
+        ("onnxruntime>=1.21", "onnxruntime", "1.9.0", False),
+        ("onnxruntime>=1.21", "onnxruntime", "1.21", True),
+        ("onnxruntime>=1.21", "onnxruntime", "unknown", True),
+        ("2.3.0", "litert", "1.0", True),
+    ],
+)
+def test_an_interpreter_that_is_too_old(bundle_path: Path, minimum: str, name: str, version: str, good: bool) -> None:
+    model = msgspec.structs.replace(bundle.load(bundle_path).manifest.files[0], minimum_runtime=minimum)
+    if good:
+        engines.check_version(model, name, version=version)
+        return
+    with pytest.raises(EngineError, match=f"needs {minimum}, installed is {name} {version}; update it: pip install -U"):
+        engines.check_version(model, name, version=version)
+
+
+def test_an_old_interpreter_is_refused_before_it_answers(bundle_path: Path) -> None:
+    loaded = bundle.load(bundle_path)
+    files = [msgspec.structs.replace(entry, minimum_runtime="litert>=9.0") for entry in loaded.manifest.files]
+    newer = Bundle(loaded.path, msgspec.structs.replace(loaded.manifest, files=files))
+    with pytest.raises(EngineError, match=r"needs litert>=9\.0"):
+        open_engine(newer)
+
+
 def test_a_bundle_with_one_file_runs_that_file(bundle_path: Path) -> None:
     assert open_engine(only(bundle.load(bundle_path), "tiny-fp32.onnx")).model.file == "tiny-fp32.onnx"
 

@@ -72,6 +72,12 @@ def test_a_video_without_frames_is_an_error(tmp_path: Path) -> None:
         drained(open_video(str(path)))
 
 
+def test_a_pipe_is_no_video(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "clip.mp4")
+    with pytest.raises(SourceError, match="no file"):
+        open_video(str(tmp_path / "clip.mp4"))
+
+
 def test_a_missing_video_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be read"):
         open_video(str(tmp_path / "missing.mp4"))

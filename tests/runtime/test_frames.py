@@ -120,6 +120,18 @@ def test_a_file_without_a_single_frame_is_an_error(frames: list[None]) -> None:
         source.read(LONG_S)
 
 
+def test_it_has_not_ended_before_the_last_frame_is_read() -> None:
+    camera = FakeCamera(numbered(1))
+    with CaptureSource(camera, Traits("clip")) as source:
+        assert source.read(0.0) is None or source.ended
+        assert camera.released.wait(LONG_S)
+        if source._slot is not None:
+            assert not source.ended
+            assert source.read(LONG_S) is not None
+        assert source.read(LONG_S) is None
+        assert source.ended
+
+
 def test_closing_early_is_no_error_and_does_not_count_as_damage() -> None:
     with CaptureSource(FakeCamera(numbered(9)), Traits("clip", frames=9)) as source:
         assert source.read(LONG_S) is not None
