@@ -37,7 +37,8 @@ class RawPixels(nn.Module):
 
     def forward(self, pixels_nhwc: torch.Tensor) -> torch.Tensor:
         """Return the logits of raw pixels."""
-        logits: torch.Tensor = self.network((pixels_nhwc.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+        # Normalized before the channels move: so the TFLite converter, which moves them back, finds nothing in its way.
+        logits: torch.Tensor = self.network(((pixels_nhwc.float() - self.mean) / self.std).permute(0, 3, 1, 2))
         return logits
 
 
@@ -88,12 +89,12 @@ def quantized_pixels(graph: RawPixels) -> tuple[float, int]:
 def pixels_are_exact(graph: RawPixels) -> bool:
     """Return whether the values of `quantized_pixels` are the camera's bytes."""
     uniform = graph.mean.unique().numel() == 1 and graph.std.unique().numel() == 1
-    mean = float(graph.mean.reshape(-1)[0])
+    mean = float(graph.mean[0])
     return uniform and 0 <= mean <= 255 and abs(mean - round(mean)) < 1e-4
 
 
 def _pixel_units(values: PerChannel) -> torch.Tensor:
-    return (torch.tensor(values, dtype=torch.float64) * 255).float().reshape(1, 3, 1, 1)
+    return (torch.tensor(values, dtype=torch.float64) * 255).float()
 
 
 def _check_output(graph: RawPixels, spec: Preprocess, classes: int) -> None:

@@ -91,7 +91,7 @@ def _reader(pixels_nhwc: np.ndarray) -> Any:
 def _normalized_tensor(model: Any) -> str:
     """Return the name of the normalized image, the last tensor of what `RawPixels` puts in front of the network."""
     name = INPUT
-    for kind in ("Transpose", "Cast", "Sub", "Div"):
+    for kind in ("Cast", "Sub", "Div", "Transpose"):
         node = next((node for node in model.graph.node if node.input and node.input[0] == name), None)
         if node is not None and node.op_type == kind:
             name = node.output[0]
@@ -99,21 +99,32 @@ def _normalized_tensor(model: Any) -> str:
 
 
 def _take_pixels_as_stored(model: Any, normalized: str) -> None:
-    """Feed the network with the transposed pixels themselves where they are the stored values, dropping the way through float."""
+    """Feed the network with the transposed pixels themselves, which are the stored values, instead of by a way through float."""
     nodes = model.graph.node
-    transpose = next(node for node in nodes if node.op_type == "Transpose" and node.input[0] == INPUT)
-    quantize = next(node for node in nodes if node.op_type == "QuantizeLinear" and node.input[0] == normalized)
+    users = [node for node in nodes if normalized in node.input]
+    transpose = next(node for node in nodes if normalized in node.output)
+    if transpose.op_type != "Transpose" or [node.op_type for node in users] != ["QuantizeLinear"]:
+        return  # something else needs the image in float
     for node in nodes:
         for i, name in enumerate(node.input):
-            if name == quantize.output[0]:
-                node.input[i] = transpose.output[0]
-    needed = {name for node in nodes if node.op_type not in ("Cast", "Sub", "Div", "Mul", "QuantizeLinear") for name in node.input}
-    doomed = quantize
-    while doomed is not None and doomed is not transpose and not needed.intersection(doomed.output):
-        source = doomed.input[0]
-        nodes.remove(doomed)
-        doomed = next((node for node in nodes if source in node.output), None)
-    used = {name for node in nodes for name in node.input}
-    unused = [item for item in model.graph.initializer if item.name not in used]
-    for item in unused:
-        model.graph.initializer.remove(item)
+            if name == users[0].output[0]:
+                node.input[i] = normalized
+    transpose.input[0] = INPUT
+    nodes.remove(users[0])
+    _remove_unused(model.graph)
+    # Its type is another one now; the checker infers it.
+    kept = [value for value in model.graph.value_info if value.name != normalized]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+
+
+def _remove_unused(graph: Any) -> None:
+    """Remove operators and constants whose results nobody takes."""
+    outputs = {value.name for value in graph.output}
+    for node in reversed(list(graph.node)):
+        used = outputs.union(*(other.input for other in graph.node))
+        if not used.intersection(node.output):
+            graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    for item in [item for item in graph.initializer if item.name not in used]:
+        graph.initializer.remove(item)
