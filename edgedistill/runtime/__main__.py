@@ -74,7 +74,8 @@ def _add_camera(commands: Any) -> None:
     camera.add_argument(
         "--source", default="0", help="0, /dev/video0, a video, a folder or glob of images, http://, rtsp://, test://; default: 0"
     )
-    _add_engine(camera, threads_help="threads of the interpreter; default: one a core, four at most")
+    _add_engine(camera)
+    camera.add_argument("--threads", type=positive_int, metavar="N", help="threads of the interpreter; default: one a core, four at most")
     camera.add_argument("--top-k", type=positive_int, default=1, metavar="K", help="classes in a result; default: 1")
     camera.add_argument("--threshold", type=fraction, default=0.0, metavar="P", help="smallest probability to report, 0 to 1; default: 0")
     camera.add_argument(
@@ -88,15 +89,15 @@ def _add_camera(commands: Any) -> None:
 
 def _add_profile(commands: Any) -> None:
     profile = _add(commands, "profile", _profile, "measure latency, memory and start-up time", example="BUNDLE --threads auto --json")
-    _add_engine(profile, threads_help="threads of the interpreter, or auto to try all counts; default: one a core, four at most")
+    _add_engine(profile)
+    profile.add_argument("--threads", type=thread_count, metavar="N|auto", help="as for camera, or auto to try all counts")
     profile.add_argument("--runs", type=positive_int, default=200, metavar="N", help="measured frames; default: 200")
     profile.add_argument("--json", action="store_true", help="write one JSON object")
 
 
-def _add_engine(command: argparse.ArgumentParser, *, threads_help: str) -> None:
+def _add_engine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--file", help="a model file of the bundle, or FORMAT-PRECISION such as tflite-int8")
     command.add_argument("--engine", help="litert, tflite-runtime or onnxruntime; default: the first installed one that fits")
-    command.add_argument("--threads", type=thread_count, metavar="N|auto", help=threads_help)
 
 
 def positive_int(text: str) -> int:
@@ -136,7 +137,7 @@ def _camera(given: Any) -> int:
         source=given.source,
         file=given.file,
         engine=given.engine,
-        threads=None if given.threads == "auto" else given.threads,
+        threads=given.threads,
         top_k=given.top_k,
         threshold=given.threshold,
         output=given.output,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from edgedistill.runtime import commands, engines
+from edgedistill.runtime import commands, engines, outputs
 from edgedistill.runtime.__main__ import main, parser
+from edgedistill.runtime.camera import Result
 from edgedistill.runtime.commands import leave, stop_on_signals
 
 FAST = "test://pattern?fps=0&width=64&height=48&frames=4"
@@ -84,6 +84,7 @@ def test_camera_shows_until_q(bundle_path: Path, monkeypatch: pytest.MonkeyPatch
         (["--source", FAST, "--save", "out.txt"], 1, "ends in .mp4 or .avi"),
         (["--source", FAST, "--threads", "0"], 2, "expected a number of 1 or more"),
         (["--source", FAST, "--threads", "many"], 2, "--threads"),
+        (["--source", FAST, "--threads", "auto"], 2, "--threads"),
         (["--source", FAST, "--top-k", "0"], 2, "--top-k"),
         (["--source", FAST, "--threshold", "1.5"], 2, "expected a number from 0 to 1"),
         (["--source", FAST, "--threshold", "nan"], 2, "--threshold"),
@@ -183,12 +184,22 @@ def test_an_interrupt_elsewhere_is_130(bundle_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_with_a_summary(bundle_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
-    timer.start()
+def test_a_signal_ends_the_run_with_a_summary(
+    bundle_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = []
+
+    def line_and_signal(result: Result) -> str:
+        written.append(result)
+        if len(written) == 3:
+            signal.raise_signal(number)
+        return "a line"
+
+    monkeypatch.setitem(outputs.LINES, "text", line_and_signal)
     assert main(["camera", str(bundle_path), "--source", "test://pattern?width=64&height=48&fps=50"]) == 0
     captured = capsys.readouterr()
-    assert f"{len(captured.out.splitlines())} frames" in captured.err
+    assert captured.out == "a line\n" * 3
+    assert "3 frames" in captured.err
 
 
 def test_signals_are_given_back() -> None:
