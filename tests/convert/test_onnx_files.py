@@ -188,3 +188,24 @@ def test_strip_reaches_every_part() -> None:
         part.metadata_props.add(key="where", value="/home/somebody")
     strip(model)
     assert b"somebody" not in model.SerializeToString()
+
+
+class Twice(nn.Module):
+    """Uses the normalized image a second time, in an operator that stays float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = blobs.Student()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + torch.sin(x).mean((1, 2, 3)).unsqueeze(1)
+
+
+def test_int8_of_a_network_that_uses_the_image_twice(student: nn.Module, tmp_path: Path) -> None:
+    network = Twice()
+    network.inner.load_state_dict(student.state_dict())
+    graph = prepare(network, blobs.SPEC, mean=HALF_MEAN, std=HALF_STD, classes=6)
+    write_onnx(graph, tmp_path / "a.onnx", spec=blobs.SPEC)
+    quantize_onnx(tmp_path / "a.onnx", tmp_path / "b.onnx", graph=graph, pixels_nhwc=PIXELS[:32])
+    assert operators(tmp_path / "b.onnx")["Sin"] == 1
+    assert np.corrcoef(run(tmp_path / "b.onnx").ravel(), logits_of(graph, PIXELS).ravel())[0, 1] > 0.99
