@@ -65,7 +65,12 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if "edgedistill.runtime.commands" in sys.modules:  # a capture may be blocked in a driver: then the process is ended here
+        from edgedistill.runtime.commands import leave
+
+        code = leave(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -28,8 +28,8 @@ from edgedistill.cli.engine_options import engine_options
 def command(bundle: Path, *, duration: float | None, frames: int | None, **options: Any) -> int:
     """Run BUNDLE on a camera, a video or images; one line a result, a summary at the end. The first Ctrl-C ends it."""
     from edgedistill.runtime.camera import LoopOptions
-    from edgedistill.runtime.commands import CameraOptions, camera_command, leave
+    from edgedistill.runtime.commands import CameraOptions, camera_command
 
     if options["threads"] == "auto":
         raise click.UsageError("--threads auto is for profile: run it once, then give camera the number that it found")
-    return leave(camera_command(bundle, CameraOptions(**options, loop=LoopOptions(frames=frames, duration_s=duration))))
+    return camera_command(bundle, CameraOptions(**options, loop=LoopOptions(frames=frames, duration_s=duration)))
