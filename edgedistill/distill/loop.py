@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,36 +55,22 @@ def train(job: Job) -> list[dict[str, Any]]:
 
     With `resume` it goes on from the last checkpoint and ends with the same bits as an uninterrupted run.
     """
-    recipe, settings, splits = job.recipe, job.recipe.train, job.splits
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    recipe, settings = job.recipe, job.recipe.train
+    steps = steps_of_an_epoch(job)
     fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
     fabric.seed_everything(recipe.seed, verbose=False)
     model, optimizer = fabric.setup(job.student.module, make_optimizer(job.student.module, settings))
+    schedule = make_schedule(optimizer, settings, steps)
     if job.teacher is not None:
         fabric.to_device(job.teacher.module.eval().requires_grad_(False))
-    steps = len(splits.train) // settings.batch_size
-    if steps == 0:
-        raise RecipeError(f"train.batch_size {settings.batch_size} is larger than the {len(splits.train)} training images; lower it")
-    schedule = CosineLRScheduler(
-        optimizer,
-        t_initial=settings.epochs * steps,
-        warmup_t=round(settings.warmup_epochs * steps),
-        warmup_lr_init=settings.lr / 100,
-        warmup_prefix=False,
-        t_in_epochs=False,
-    )
-    state: dict[str, Any] = {"recipe": digest(recipe), "epoch": 0, "step": 0, "sums": {}, "rows": []}
-    if job.resume and (job.out / CHECKPOINT).exists():
-        state = restore(job, optimizer)
-    spec, known = view_spec(job), dict[int, torch.Tensor]()
+    state = restore(job, optimizer)
+    known: dict[int, torch.Tensor] = {}
 
     for epoch in range(state["epoch"], settings.epochs):
         started = time.perf_counter()
-        view = epoch % recipe.data.views if recipe.data.views else epoch
-        views = Views(splits.train, seed=recipe.seed, view=view, augment=recipe.data.augment, spec=spec)
+        views = views_of(job, epoch)
         taught = teach(job, views, known) if job.teacher is not None else None
-        order = EpochOrder(len(splits.train), settings.batch_size, seed=recipe.seed, epoch=epoch, start=state["step"])
+        order = EpochOrder(len(views), settings.batch_size, seed=recipe.seed, epoch=epoch, start=state["step"])
         model.train()
         for batch in load(views, order, workers=settings.workers):
             schedule.step_update(epoch * steps + state["step"])
@@ -91,10 +78,7 @@ def train(job: Job) -> list[dict[str, Any]]:
             answers = model(job.student.feed(pixels))
             targets = fabric.to_device(taught[batch.positions]) if taught is not None else None
             loss, terms = total_loss(Batch(answers, targets, labels), recipe.distill)
-            if not math.isfinite(loss.item()):
-                raise ModelError(
-                    f"the loss is {loss.item()} in epoch {epoch}, step {state['step']}; lower train.lr or set train.clip_grad_norm"
-                )
+            check_finite(loss, epoch, state["step"])
             fabric.backward(loss)
             if settings.clip_grad_norm:
                 fabric.clip_gradients(model, optimizer, max_norm=settings.clip_grad_norm)
@@ -112,12 +96,51 @@ def train(job: Job) -> list[dict[str, Any]]:
     return state["rows"]
 
 
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Let torch use this many threads inside the block, as many as before without a count."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def steps_of_an_epoch(job: Job) -> int:
+    """Return the number of whole batches in the training images."""
+    steps = len(job.splits.train) // job.recipe.train.batch_size
+    if steps == 0:
+        images = len(job.splits.train)
+        raise RecipeError(f"train.batch_size {job.recipe.train.batch_size} is larger than the {images} training images; lower it")
+    return steps
+
+
 def make_optimizer(module: torch.nn.Module, settings: Train) -> torch.optim.Optimizer:
     """Return timm's optimizer of that name; norms and biases get no weight decay."""
     known: Any = list_optimizers()
     if settings.optimizer not in known:
         raise RecipeError(f"train.optimizer: timm has no optimizer {settings.optimizer!r}.{close_matches(settings.optimizer, known)}")
     return create_optimizer_v2(module, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, settings: Train, steps: int) -> Any:
+    """Return timm's cosine schedule with linear warm-up, a function of the step alone."""
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=settings.epochs * steps,
+        warmup_t=round(settings.warmup_epochs * steps),
+        warmup_lr_init=settings.lr / 100,
+        warmup_prefix=False,
+        t_in_epochs=False,
+    )
+
+
+def views_of(job: Job, epoch: int) -> Views:
+    """Return the augmented training views of an epoch."""
+    data = job.recipe.data
+    number = epoch % data.views if data.views else epoch
+    return Views(job.splits.train, seed=job.recipe.seed, view=number, augment=data.augment, spec=view_spec(job))
 
 
 def view_spec(job: Job) -> Preprocess:
@@ -144,12 +167,23 @@ def teach(job: Job, views: Views, known: dict[int, torch.Tensor]) -> torch.Tenso
 
 
 def restore(job: Job, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load the checkpoint, refusing one of another recipe, and cut the metrics file back to it."""
+    """Return where to begin: at the checkpoint when resuming, else at the start.
+
+    A checkpoint of another recipe is refused; the metrics file is cut back to what the checkpoint knows of.
+    """
+    if not (job.resume and (job.out / CHECKPOINT).exists()):
+        return {"recipe": digest(job.recipe), "epoch": 0, "step": 0, "sums": {}, "rows": []}
     state = checkpoint.load(job.out / CHECKPOINT, job.student.module, optimizer)
     if state["recipe"] != digest(job.recipe):
         raise RecipeError(f"the checkpoint in {job.out} is of another recipe; give the same recipe and --set, or another --out")
     write_rows(job.out / METRICS, state["rows"])
     return state
+
+
+def check_finite(loss: torch.Tensor, epoch: int, step: int) -> None:
+    """Raise ModelError for a loss that is infinite or not a number, before it spoils the weights."""
+    if not math.isfinite(loss.item()):
+        raise ModelError(f"the loss is {loss.item()} in epoch {epoch}, step {step}; lower train.lr or set train.clip_grad_norm")
 
 
 def add_up(

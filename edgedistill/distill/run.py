@@ -54,20 +54,18 @@ def distill(wanted: Recipe, out: Path, *, resume: bool = False, progress: loop.P
         return done
     if not resume and out.exists() and any(out.iterdir()):
         raise DataError(f"{out} is not empty; give --resume to go on there, or another --out")
-    torch.manual_seed(wanted.seed)
-    splits = open_splits(wanted.data)
-    student = networks.build(wanted.student, splits.classes)
-    teacher = networks.build(wanted.teacher, splits.classes) if wanted.teacher is not None else None
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / RECIPE, recipe.encode(wanted).encode())
-    teacher_results = gate(teacher, splits, wanted, progress) if teacher is not None else None
-    rows = loop.train(loop.Job(wanted, splits, student, teacher, out, resume, progress))
-    weights.save(student.module, out / STUDENT, card_of(student, wanted))
-    results = results_of(wanted, splits, student, rows, progress)
-    if teacher is not None:
-        teacher_results = teacher_results or {}
-        teacher_results |= measure(teacher, splits, wanted, progress)
-    results = {**results, "teacher": teacher_results}
+    with loop.threads(wanted.train.threads):
+        torch.manual_seed(wanted.seed)
+        splits = open_splits(wanted.data)
+        student = networks.build(wanted.student, splits.classes)
+        teacher = networks.build(wanted.teacher, splits.classes) if wanted.teacher is not None else None
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / RECIPE, recipe.encode(wanted).encode())
+        gated = gate(teacher, splits, wanted, progress) if teacher is not None else {}
+        rows = loop.train(loop.Job(wanted, splits, student, teacher, out, resume, progress))
+        weights.save(student.module, out / STUDENT, card_of(student, wanted))
+        taught_by = {**gated, **measure(teacher, splits, wanted, progress)} if teacher is not None else None
+        results = {**results_of(wanted, splits, student, rows, progress), "teacher": taught_by}
     write_atomically(out / RESULTS, json.dumps(results, indent=2).encode() + b"\n")
     (out / loop.CHECKPOINT).unlink(missing_ok=True)
     return results

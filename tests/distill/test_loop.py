@@ -196,3 +196,12 @@ def test_a_broken_checkpoint_is_explained(tiny_recipe: Recipe, tmp_path: Path) -
     (tmp_path / "run" / loop.CHECKPOINT).write_bytes(b"nothing")
     with pytest.raises(ModelError, match="start again without --resume"):
         run.distill(tiny_recipe, tmp_path / "run", resume=True)
+
+
+def test_threads_are_set_inside_the_block_only() -> None:
+    before = torch.get_num_threads()
+    with loop.threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    with loop.threads(None):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
