@@ -78,7 +78,7 @@ def demo_table(name: str) -> str:
     lines += [
         "",
         f"Accuracy on {results['test_images']:,} held-out photographs; latency of preprocessing, inference and postprocessing of one "
-        f"640×480 frame on {device.get('cpu', 'this machine')}, int8 instructions: {device.get('int8', 'unknown')}. "
+        f"640×480 frame on {device['cpu']}, {device['cores']} cores, int8 instructions: {', '.join(device['int8']) or 'none'}. "
         f"Camera loop over the clip: {percent(camera['accuracy'])} of {camera['frames']} frames right, {camera['fps']:.0f} frames a second "
         f"while writing the annotated video, {camera['dropped']} dropped.",
     ]
