@@ -2,7 +2,7 @@
 
 The layers, from light to heavy (each may import those above it in this list, see tests/test_layering.py):
 
-- contract: `errors`, `validation`, `recipe`, `bundle`, `preprocess`, `postprocess`, `latency`, `metrics`
+- contract: `errors`, `validation`, `overrides`, `recipe`, `bundle`, `preprocess`, `postprocess`, `latency`, `metrics`
   (numpy, msgspec; cv2 to resize)
 - `runtime`: what runs on the device (numpy, OpenCV and one interpreter)
 - `distill`: teacher, student, losses, the training loop (torch)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edgedistill.errors import RecipeError
+from edgedistill.overrides import apply_override
 from edgedistill.validation import to_struct
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -214,7 +215,7 @@ def decode(text: str, *, where: str = "recipe", folder: Path | None = None, over
     except (ValueError, RecursionError) as error:  # ValueError: TOMLDecodeError, or an integer of thousands of digits
         raise RecipeError(f"{where} is not TOML: {error}") from error
     for override in overrides:
-        _override(tree, override)
+        apply_override(tree, override)
     try:
         recipe = to_struct(tree, Recipe)
     except ValueError as error:
@@ -243,42 +244,6 @@ def digest(recipe: Recipe) -> str:
     kind, _, path = tree["data"]["source"].partition(":")
     tree["data"] |= {"root": None} | ({"source": f"folder:{Path(path).name}"} if kind == "folder" else {})
     return hashlib.sha256(msgspec.json.encode(tree)).hexdigest()
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not separator or not all(parts):
-        raise RecipeError(f"--set {override!r} is not KEY=VALUE; write for example --set train.epochs=3")
-    node: Any = tree
-    for part in parts[:-1]:
-        node = _step(node, part, key)
-    if isinstance(node, list):
-        node[_index(node, parts[-1], key)] = _override_value(text)
-    else:
-        node[parts[-1]] = _override_value(text)
-
-
-def _override_value(text: str) -> Any:
-    """Return text as a TOML value, or as a plain string where it is none: `--set student.resize=crop` needs no quotes."""
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
-        return text.strip()
-    return parsed["value"] if len(parsed) == 1 else text.strip()
-
-
-def _step(node: Any, part: str, key: str) -> Any:
-    child = node[_index(node, part, key)] if isinstance(node, list) else node.setdefault(part, {})
-    if not isinstance(child, dict | list):
-        raise RecipeError(f"--set {key}: {part!r} is a value, it has no keys below it")
-    return child
-
-
-def _index(node: list[Any], part: str, key: str) -> int:
-    if part not in map(str, range(len(node))):
-        raise RecipeError(f"--set {key}: {part!r} is not an index of a list of {len(node)}")
-    return int(part)
 
 
 def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:

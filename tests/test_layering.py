@@ -18,7 +18,7 @@ import setuptools
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edgedistill"
 
-CONTRACT = ("errors", "validation", "recipe", "bundle", "preprocess", "postprocess", "latency", "metrics")
+CONTRACT = ("errors", "validation", "overrides", "recipe", "bundle", "preprocess", "postprocess", "latency", "metrics")
 LIGHT = {"numpy", "msgspec", "edgedistill"}
 INTERPRETERS = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "onnx", "onnxscript", "litert_torch", "ai_edge_quantizer", "tensorflow", "jax")
