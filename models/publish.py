@@ -61,11 +61,12 @@ def demo_table(name: str) -> str:
     """Return the demo's main table in Markdown."""
     results = json.loads((ROOT / "models" / name / "demo.json").read_text())
     lines = [
-        "| | accuracy | parameters or bytes | p50 ms | p90 ms | p99 ms | peak MB |",
+        "| | accuracy | file | p50 ms | p90 ms | p99 ms | peak MB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in main_rows(results):
-        weight = size(row.bytes) if row.bytes is not None else f"{row.parameters / 1e6:.2f} M, {row.macs / 1e6:.1f} M MACs"
+        network = f", {row.parameters / 1e6:.2f} M parameters, {row.macs / 1e6:.1f} M MACs" if row.parameters else ""
+        weight = size(row.bytes) + network
         cells = [
             row.name,
             percent(row.accuracy, digits=2),

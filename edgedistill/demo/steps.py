@@ -33,7 +33,8 @@ FULL_SET = "torchvision:FashionMNIST"
 def demo(job: Demo) -> dict[str, Any]:
     """Run all steps and return results.json, which is written beside report.html in `job.out`."""
     job.out.mkdir(parents=True, exist_ok=True)
-    student = teach_with(job, teacher_weights(job), student_recipe(job))
+    weights = teacher_weights(job)
+    student = teach_with(job, weights, student_recipe(job))
     plain, distilled = students.train_both(job, student)
     loaded = export(job)
     splits = open_splits(student.data)
@@ -43,9 +44,9 @@ def demo(job: Demo) -> dict[str, Any]:
     logits = predict_logits(loaded, list(test), file=SHIPPED_FILE)
     results = {
         "schema": 1,
-        "teacher": distilled["teacher"],
-        "plain": plain["student"],
-        "distilled": distilled["student"],
+        "teacher": {**distilled["teacher"], "bytes": weights.stat().st_size},
+        "plain": {**plain["student"], "bytes": (job.out / "plain" / run.STUDENT).stat().st_size},
+        "distilled": {**distilled["student"], "bytes": (job.out / "distilled" / run.STUDENT).stat().st_size},
         "test_images": distilled["data"]["images"]["test"],
         "paired": paired(job, splits),
         "seeds": repeated_seeds(),
@@ -150,7 +151,7 @@ def profile(job: Demo, loaded: Bundle) -> dict[str, dict[str, Any]]:
 def run_camera(job: Demo, loaded: Bundle, splits: Splits) -> dict[str, Any]:
     """Render the clip of held-out images, run the device's camera loop over it, and compare with the truth."""
     clip, truth_file, lines = job.out / "clip.avi", job.out / "clip.json", job.out / "camera.jsonl"
-    options = ClipOptions(seconds=2.0 if job.smoke else 20.0)
+    options = ClipOptions(seconds=2.0 if job.smoke else 20.0, scale=(0.75, 1.0))
     inputs = (loaded.model(SHIPPED_FILE).sha256, splits.sha256, str(options))
     if not (lines.is_file() and truth_file.is_file() and unchanged(job, "camera", *inputs)):
         shown = splits.test.balanced(max(len(splits.classes), round(options.seconds / options.seconds_per_image)))
