@@ -1,9 +1,9 @@
 """An fp32 TFLite file made int8: static, per-channel symmetric weights, per-tensor asymmetric activations.
 
-The ranges are the smallest and largest values over all calibration images. The quantizer's own calibration is a moving
-average that depends on the images' order and forgets the early ones. The input is int8 with scale 1 and zero point -128,
-so that a stored value is the camera's byte less 128. Hard-swish stays float: int8 hard-swish is not among XNNPACK's
-operators and would cut the graph into as many pieces as there are activations.
+The ranges hold the smallest and largest values of all calibration images but the few most extreme ones, which would
+cost all others their resolution. The quantizer's own calibration is a moving average that depends on the images' order.
+The input is int8 with scale 1 and zero point -128, so that a stored value is the camera's byte less 128. Hard-swish stays
+float: int8 hard-swish is not among XNNPACK's operators and would cut the graph into as many pieces as there are activations.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from edgedistill.convert.describe import read_operators
 from edgedistill.convert.quiet import quietly
 from edgedistill.errors import ConvertError, MissingExtraError
 
+#: Percent of the calibration images whose extremes a range holds: the same for every order of the images.
+KEPT = 99.5
 #: Operators that normalization consists of after conversion.
 _ELEMENTWISE = ("ADD", "SUB", "MUL", "DIV")
 
@@ -64,7 +66,7 @@ def _recipe() -> list[dict[str, Any]]:
 
 
 def ranges_of(source: Path, pixels_nhwc: np.ndarray) -> Ranges:
-    """Return the smallest and largest value of every activation over all images, by tensor name.
+    """Return the range of every activation over all images but the most extreme ones (`KEPT`), by tensor name.
 
     The input and the normalized image get what their arithmetic allows, black to white, and not what the images show.
     """
@@ -77,7 +79,7 @@ def ranges_of(source: Path, pixels_nhwc: np.ndarray) -> Ranges:
     details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
     floats = [index for index in activations if details[index]["dtype"] == np.float32]
     black_and_white = np.stack([np.zeros_like(pixels_nhwc[0]), np.full_like(pixels_nhwc[0], 255)])
-    found = _extremes(interpreter, floats, pixels_nhwc) | _extremes(interpreter, normalization, black_and_white)
+    found = _extremes(interpreter, floats, pixels_nhwc, kept=KEPT) | _extremes(interpreter, normalization, black_and_white, kept=100)
     ranges: Ranges = {}
     for index, (low, high) in found.items():
         shape = (1,) * len(details[index]["shape"])
@@ -85,18 +87,19 @@ def ranges_of(source: Path, pixels_nhwc: np.ndarray) -> Ranges:
     return ranges
 
 
-def _extremes(interpreter: Any, indices: Sequence[int], pixels_nhwc: np.ndarray) -> dict[int, tuple[float, float]]:
-    lows: dict[int, float] = defaultdict(lambda: np.inf)
-    highs: dict[int, float] = defaultdict(lambda: -np.inf)
+def _extremes(interpreter: Any, indices: Sequence[int], pixels_nhwc: np.ndarray, *, kept: float) -> dict[int, tuple[float, float]]:
+    """Return the range of each tensor that holds the extremes of `kept` percent of the images."""
+    lows: dict[int, list[float]] = defaultdict(list)
+    highs: dict[int, list[float]] = defaultdict(list)
     input_index = interpreter.get_input_details()[0]["index"]
     for image in pixels_nhwc:
         interpreter.set_tensor(input_index, image[np.newaxis].astype(np.float32))
         interpreter.invoke()
         for index in indices:
             value = interpreter.get_tensor(index)
-            lows[index] = min(lows[index], float(value.min()))
-            highs[index] = max(highs[index], float(value.max()))
-    return {index: (lows[index], highs[index]) for index in lows}
+            lows[index].append(float(value.min()))
+            highs[index].append(float(value.max()))
+    return {index: (float(np.percentile(lows[index], 100 - kept)), float(np.percentile(highs[index], kept))) for index in lows}
 
 
 def _tensors(source: Path) -> tuple[list[int], list[int]]:
