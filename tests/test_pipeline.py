@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from tiny_network import RECIPE
 
 from edgedistill import bundle, metrics, pipeline, recipe
 from edgedistill.distill import run
@@ -16,27 +17,13 @@ from edgedistill.recipe import Term
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "export" / "fashion-mnist-mobilenetv3"
-TINY = """
-name = "tiny"
-[data]
-source = "embedded"
-train_limit = 160
-test_limit = 300
-[student]
-model = "python:tiny_network:make"
-input_size = 16
-mean = [0.1, 0.2, 0.3]
-std = [0.4, 0.5, 0.6]
-[train]
-epochs = 1
-batch_size = 16
-lr = 0.01
-threads = 1
-accelerator = "cpu"
-[export]
-calibration = 40
-parity_images = 256
-"""
+OVERRIDES = (
+    "data.test_limit=300",
+    "student.mean=[0.1, 0.2, 0.3]",
+    "student.std=[0.4, 0.5, 0.6]",
+    "export={calibration = 40, parity_images = 256}",
+)
+TINY = recipe.decode(RECIPE, overrides=OVERRIDES)
 
 
 def quiet(text: str, done: int, total: int) -> None:
@@ -46,16 +33,15 @@ def quiet(text: str, done: int, total: int) -> None:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain") / "run"
-    run.distill(recipe.decode(TINY), folder)
+    run.distill(TINY, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def taught(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("taught") / "run"
-    wanted = recipe.decode(TINY)
     teacher = recipe.Network(model="python:tiny_network:make", weights=str(plain / run.STUDENT), licence="Apache-2.0")
-    run.distill(msgspec.structs.replace(wanted, teacher=teacher, distill=(Term(loss="kd"),)), folder)
+    run.distill(msgspec.structs.replace(TINY, teacher=teacher, distill=(Term(loss="kd"),)), folder)
     return folder
 
 

@@ -1,35 +1,16 @@
 """`distill`, `evaluate` and their output, on a tiny network and real photographs."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from tiny_network import RECIPE
 
 from edgedistill.cli import run
-
-DISTILL_TESTS = Path(__file__).parents[1] / "distill"
-RECIPE = """
-name = "tiny"
-[data]
-source = "embedded"
-train_limit = 160
-test_limit = 100
-[student]
-model = "python:tiny_network:make"
-input_size = 16
-[train]
-epochs = 1
-batch_size = 16
-lr = 0.01
-threads = 1
-accelerator = "cpu"
-"""
 
 
 @pytest.fixture
 def recipe_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(sys, "path", [str(DISTILL_TESTS), *sys.path])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.toml").write_text(RECIPE)
     return tmp_path / "recipe.toml"

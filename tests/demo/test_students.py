@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tiny_network import RECIPE
 
 from edgedistill import recipe
 from edgedistill.demo import students
@@ -13,27 +14,11 @@ from edgedistill.distill import loop, run
 from edgedistill.errors import ModelError
 from edgedistill.recipe import Recipe
 
-TINY = """
-name = "tiny"
-[data]
-source = "embedded"
-train_limit = 160
-test_limit = 100
-[student]
-model = "timm:mobilenetv3_small_050"
-input_size = 28
-[train]
-epochs = 1
-batch_size = 16
-lr = 0.01
-threads = 1
-accelerator = "cpu"
-"""
-
 
 @pytest.fixture
 def tiny() -> Recipe:
-    return recipe.decode(TINY)
+    # a network that the background process can import too
+    return recipe.decode(RECIPE, overrides=["student.model=timm:mobilenetv3_small_050", "student.input_size=28"])
 
 
 class Listener:

@@ -3,34 +3,17 @@
 from pathlib import Path
 
 import pytest
+import tiny_network
 
 from edgedistill import recipe
 from edgedistill.recipe import Recipe
-
-TINY = """
-name = "tiny"
-[data]
-source = "embedded"
-train_limit = 160
-test_limit = 100
-augment = { flip = true, shift = 0.1, noise = 0.02 }
-[student]
-model = "python:tiny_network:make"
-args = { dropout = 0.2 }
-input_size = 16
-[train]
-epochs = 2
-batch_size = 16
-lr = 0.01
-threads = 1
-accelerator = "cpu"
-"""
 
 
 @pytest.fixture
 def tiny_recipe() -> Recipe:
     """A plain training of a tiny network."""
-    return recipe.decode(TINY)
+    augment = "data.augment={flip = true, shift = 0.1, noise = 0.02}"
+    return recipe.decode(tiny_network.RECIPE, overrides=[augment, "student.args={dropout = 0.2}", "train.epochs=2"])
 
 
 @pytest.fixture

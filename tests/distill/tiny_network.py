@@ -1,6 +1,23 @@
-"""A network small enough to train in a test; recipes name it as python:tiny_network:make."""
+"""A network small enough to train in a test, and a recipe for it; recipes name it as python:tiny_network:make."""
 
 from torch import nn
+
+RECIPE = """
+name = "tiny"
+[data]
+source = "embedded"
+train_limit = 160
+test_limit = 100
+[student]
+model = "python:tiny_network:make"
+input_size = 16
+[train]
+epochs = 1
+batch_size = 16
+lr = 0.01
+threads = 1
+accelerator = "cpu"
+"""
 
 
 def make(num_classes: int, *, width: int = 4, dropout: float = 0.0) -> nn.Module:
