@@ -14,7 +14,7 @@ import cv2
 
 from edgedistill.errors import SourceError
 from edgedistill.runtime.files import video_source
-from edgedistill.runtime.frames import CAPTURE_THREAD, CaptureSource, Traits
+from edgedistill.runtime.frames import CAPTURE_THREAD, CaptureSource, Traits, leave_signals_to_main
 
 #: What a camera is asked for; small networks look at less than this, and every camera has it.
 WIDTH, HEIGHT, FPS = 640, 480, 30
@@ -100,6 +100,7 @@ def _opened(name: str, call: Callable[[], cv2.VideoCapture]) -> cv2.VideoCapture
     found: list[cv2.VideoCapture] = []
 
     def attempt() -> None:
+        leave_signals_to_main()
         with suppress(cv2.error):  # OpenCV's message would show the whole address
             found.append(call())
 

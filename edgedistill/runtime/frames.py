@@ -6,6 +6,7 @@ The kinds of captures (cameras, files, test pattern) are in `cameras`, `files` a
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from typing import NamedTuple, Protocol, Self
@@ -97,6 +98,12 @@ class Traits(NamedTuple):
     frames: int | None = None
 
 
+def leave_signals_to_main() -> None:
+    """Keep SIGINT and SIGTERM from this thread: one that interrupts a driver's call here would look like a broken camera."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
 class CaptureSource:
     """A `Source` over any `Capture`, which only the thread started here touches, until the end."""
 
@@ -152,6 +159,7 @@ class CaptureSource:
         return self._thread
 
     def _run(self) -> None:
+        leave_signals_to_main()
         try:
             delivered = self._capture_all()
             self._error = None if self._closing else self._how_it_ended(delivered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -168,3 +169,17 @@ def test_times_of_a_frame(traits: Traits) -> None:
     waited_s = frame.captured_s - before_s
     assert (waited_s >= 0.05) == traits.live
     assert (frame.capture_ms >= 50) >= (not traits.live)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked on this system")
+def test_signals_do_not_reach_the_capturing_thread() -> None:
+    class Asking(FakeCamera):
+        def grab(self) -> bool:
+            self.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, set())
+            return super().grab()
+
+    camera = Asking(numbered(1))
+    with CaptureSource(camera, Traits("clip")) as source:
+        assert source.read(LONG_S) is not None
+    assert {signal.SIGINT, signal.SIGTERM} <= camera.blocked
+    assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, set())
