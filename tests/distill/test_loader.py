@@ -1,5 +1,9 @@
 """Batches do not depend on workers, on the point of resuming or on the subset."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +36,9 @@ def assert_same(first: list[ViewBatch], second: list[ViewBatch]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_number_of_workers_gives_the_same_batches(workers: int) -> None:
-    assert_same(batches(images()), batches(images(), workers=workers))
+    """In a process of its own: workers are forked, and other tests' converters leave threads here."""
+    script = f"import test_loader as t; t.assert_same(t.batches(t.images()), t.batches(t.images(), workers={workers}))"
+    subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=Path(__file__).parent, check=True)
 
 
 @pytest.mark.parametrize("start", [0, 1, 4, 5])
