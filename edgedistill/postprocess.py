@@ -19,10 +19,12 @@ class Prediction(NamedTuple):
 
 
 def dequantize(stored: np.ndarray, quantization: Quantization | None) -> np.ndarray:
-    """Return float32 values of stored ones; the shape is kept."""
+    """Return float32 values of stored ones, always in new memory; the shape is kept."""
     if quantization is None:
-        return stored.astype(np.float32, copy=False)
-    return (stored.astype(np.float32) - np.float32(quantization.zero_point)) * np.float32(quantization.scale)
+        return stored.astype(np.float32)
+    values = np.subtract(stored, quantization.zero_point, dtype=np.float32)
+    values *= np.float32(quantization.scale)
+    return values
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -41,6 +43,9 @@ def top_k(logits: np.ndarray, labels: Sequence[str], *, k: int = 1, threshold: f
     """
     if logits.shape != (len(labels),):
         raise ValueError(f"expected logits of shape ({len(labels)},) for {len(labels)} labels, got {logits.shape}")
-    scores = softmax(logits)
-    order = np.argsort(-scores, kind="stable")[:k]
-    return tuple(Prediction(int(i), labels[i], float(scores[i])) for i in order if scores[i] >= threshold)
+    # only the k reported classes are normalized: after an inference the caches are cold, and each further operation counts
+    order = [int(logits.argmax())] if k == 1 else np.argsort(-logits, kind="stable")[:k].tolist()
+    exponents = np.exp(logits - logits.max())
+    total = float(exponents.sum())
+    scores = [(i, float(exponents[i]) / total) for i in order]
+    return tuple(Prediction(i, labels[i], score) for i, score in scores if score >= threshold)

@@ -62,7 +62,7 @@ class OnnxEngine:
         self._session.run_with_iobinding(self._binding)
 
     def logits(self) -> np.ndarray:
-        return dequantize(self._output.reshape(-1).copy(), self.model.output.quantization)
+        return dequantize(self._output.reshape(-1), self.model.output.quantization)
 
     def run(self, pixels_nhwc: np.ndarray) -> np.ndarray:
         self.set_input(pixels_nhwc)

@@ -54,6 +54,13 @@ def _check(path: Path, role: str, tensor: Tensor, *, found: list[dict[str, Any]]
     check_quantization(path, tensor, scale=scale, zero_point=zero_point)
 
 
+def output_lookup(tensor: Tensor) -> np.ndarray | None:
+    """Return the (256,) float32 value of each stored byte of a quantized output; None for a float one."""
+    if tensor.quantization is None:
+        return None
+    return dequantize(np.arange(256, dtype=np.uint8).view(tensor.dtype), tensor.quantization)
+
+
 class TfliteEngine:
     """A loaded TFLite file.
 
@@ -67,12 +74,14 @@ class TfliteEngine:
         self._input = interpreter.tensor(interpreter.get_input_details()[0]["index"])
         self._output = interpreter.tensor(interpreter.get_output_details()[0]["index"])
         self._lookup = input_lookup(model.input)
+        self._real_values = output_lookup(model.output)
 
     def set_input(self, pixels_nhwc: np.ndarray) -> None:
         fill_input(pixels_nhwc, self._input(), lookup=self._lookup, layout=self.model.input.layout)
 
     def logits(self) -> np.ndarray:
-        return dequantize(self._output().reshape(-1).copy(), self.model.output.quantization)
+        stored = self._output().reshape(-1)
+        return stored.copy() if self._real_values is None else self._real_values[stored.view(np.uint8)]
 
     def run(self, pixels_nhwc: np.ndarray) -> np.ndarray:
         self.set_input(pixels_nhwc)

@@ -68,7 +68,7 @@ def _job() -> ExportJob:
         labels=[f"class {number}" for number in range(CLASSES)],
         mean=recipe.HALF_MEAN,
         std=recipe.HALF_STD,
-        preprocess=bundle.Preprocess(height=SIDE, width=SIDE),
+        preprocess=bundle.Preprocess(height=SIDE, width=SIDE, resize="crop"),  # what a recipe gives unless it says otherwise
         calibration_frames_bgr=frames[:CALIBRATION],
         test_frames_bgr=frames,
         test_labels=np.zeros(FRAMES, np.int64),

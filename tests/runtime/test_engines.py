@@ -257,3 +257,16 @@ def test_onnxruntime_threads_sleep_between_frames(bundle_path: Path, monkeypatch
     loaded = bundle.load(bundle_path)
     ort.open_onnxruntime(bundle_path / "tiny-fp32.onnx", loaded.model("onnx-fp32"), 2)
     assert seen == {"spinning": "0", "threads": 2}
+
+
+@pytest.mark.parametrize(("dtype", "zero_point"), [("int8", -7), ("uint8", 100)])
+def test_the_table_of_output_values_is_the_affine_map(dtype: str, zero_point: int) -> None:
+    from edgedistill.bundle import Quantization, Tensor
+    from edgedistill.runtime.tflite import output_lookup
+
+    tensor = Tensor(name="y", shape=[1, 3], dtype=dtype, layout="NC", quantization=Quantization(scale=0.5, zero_point=zero_point))  # type: ignore[arg-type]
+    table = output_lookup(tensor)
+    assert table is not None
+    stored = np.array([-128, 0, 127] if dtype == "int8" else [0, 100, 255], dtype)
+    assert table[stored.view(np.uint8)].tolist() == [0.5 * (int(value) - zero_point) for value in stored]
+    assert output_lookup(Tensor(name="y", shape=[1, 3], dtype="float32", layout="NC")) is None
