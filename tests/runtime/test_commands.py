@@ -36,7 +36,12 @@ LIVE = "test://pattern?width=64&height=48&fps=50"
 def start(bundle: Path, *arguments: str, command: Sequence[str] = ("-m", "edgedistill.runtime")) -> subprocess.Popen[str]:
     """Start the camera command and return the process."""
     call = [sys.executable, *command, "camera", str(bundle), *arguments]
-    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_sigint)
+
+
+def _heed_sigint() -> None:
+    """Take SIGINT as a terminal's process does: a shell's background job, such as a build server's, starts with it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("file", ["tflite-int8", "onnx-fp32"])
