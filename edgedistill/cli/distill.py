@@ -49,5 +49,5 @@ def show(results: dict[str, Any]) -> None:
     emit_table(["network", "test accuracy", "95 % interval", "ECE", "parameters", "MACs"], rows, title=results["name"])
     validation = results["validation"]
     note(f"validation: last epoch {percent(validation['last'])}, best {percent(validation['best'])} (epoch {validation['best_epoch']})")
-    if results["data"]["skipped"]:
-        note(f"{results['data']['skipped']} images could not be decoded and were left out")
+    if skipped := results["data"].get("skipped_files"):
+        note(f"{len(skipped)} images could not be decoded and were left out: {', '.join(skipped)}")

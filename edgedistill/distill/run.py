@@ -135,6 +135,7 @@ def results_of(wanted: Recipe, splits: Splits, student: Network, rows: list[dict
             "sha256": splits.sha256,
             "images": {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
             "skipped": len(splits.skipped),
+            "skipped_files": [Path(name).name for name in splits.skipped],
         },
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "environment": environment(),

@@ -82,3 +82,16 @@ def test_evaluate_on_other_images(recipe_file: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert run(["evaluate", "runs/tiny", "--data", "folder:pets"]) == 1
     assert "['cat', 'dog']" in capsys.readouterr().err
+
+
+def test_a_corrupt_image_is_named_to_the_person(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import cv2
+    import numpy as np
+
+    for level, name in ((40, "dark"), (200, "light")):
+        (recipe_file.parent / "photos" / name).mkdir(parents=True)
+        for i in range(60):
+            assert cv2.imwrite(str(recipe_file.parent / "photos" / name / f"{i}.png"), np.full((16, 16, 3), level + i % 20, np.uint8))
+    (recipe_file.parent / "photos" / "dark" / "torn.jpg").write_bytes(b"no photograph")
+    assert run(["distill", str(recipe_file), "--set", "data.source=folder:photos"]) == 0
+    assert "1 images could not be decoded and were left out: torn.jpg" in capsys.readouterr().err
