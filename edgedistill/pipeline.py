@@ -10,16 +10,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgedistill import bundle, metrics, recipe
+from edgedistill import bundle, recipe
 from edgedistill.bundle import MANIFEST_NAME, Bundle, Provenance, Teacher
 from edgedistill.convert.export import Exported, ExportJob, export_bundle
-from edgedistill.distill import networks, run
+from edgedistill.distill import run
 from edgedistill.distill.data import Splits, open_splits
 from edgedistill.distill.images import ImageSet
-from edgedistill.distill.predict import predict
-from edgedistill.distill.run import Run
+from edgedistill.distill.predict import answers_on, predict
+from edgedistill.distill.run import Run, figures
+from edgedistill.distill.teachers import open_teacher
 from edgedistill.errors import DataError
-from edgedistill.recipe import Data, Network
+from edgedistill.recipe import Data
 from edgedistill.runtime import predict_logits
 
 Progress = Callable[[str, int, int], None]
@@ -52,19 +53,17 @@ def export(run_folder: Path, out: Path, *, changes: Mapping[str, Any], progress:
         calibration_frames_bgr=list(calibration),
         test_frames_bgr=list(test),
         test_labels=test.labels,
-        teacher_logits=_teacher_logits(finished, test),
+        teacher_logits=_teacher_logits(finished, splits, test),
         settings=settings,
         provenance=provenance(finished, splits),
     )
     return export_bundle(finished.student.module, job, out, progress=lambda text: progress(text, 1, 1))
 
 
-def _teacher_logits(finished: Run, images: ImageSet) -> np.ndarray | None:
+def _teacher_logits(finished: Run, splits: Splits, images: ImageSet) -> np.ndarray | None:
     """Return the teacher's answers on the test images, None without a teacher."""
-    if finished.recipe.teacher is None:
-        return None
-    teacher = networks.build(finished.recipe.teacher, images.classes)
-    return predict(teacher, images, student=finished.recipe.student)
+    teacher = open_teacher(finished.recipe, splits)
+    return answers_on(teacher, images, student=finished.recipe.student) if teacher is not None else None
 
 
 def provenance(finished: Run, splits: Splits) -> Provenance:
@@ -73,7 +72,7 @@ def provenance(finished: Run, splits: Splits) -> Provenance:
     return Provenance(
         student=saved.student.model,
         student_sha256=bundle.sha256_of(finished.path / run.STUDENT),
-        teacher=_teacher(saved.teacher, finished) if saved.teacher is not None else None,
+        teacher=_teacher(finished) if saved.teachers else None,
         dataset=_public_name(saved.data.source),
         dataset_sha256=splits.sha256,
         dataset_licence=splits.licence,
@@ -83,11 +82,14 @@ def provenance(finished: Run, splits: Splits) -> Provenance:
     )
 
 
-def _teacher(spec: Network, finished: Run) -> Teacher:
+def _teacher(finished: Run) -> Teacher:
     measured = finished.results.get("teacher") or {}
-    licence = measured.get("licence", spec.licence or "unknown")
+    specs = finished.recipe.teachers
+    licence = measured.get("licence") or specs[0].licence or "unknown"
     decision = "allowed: permissive licence" if licence in PERMISSIVE else "not decided: read the licence before passing the student on"
-    return Teacher(model=spec.model, sha256=measured.get("sha256", ""), licence=licence, licence_decision=decision)
+    return Teacher(
+        model=measured.get("model") or specs[0].model, sha256=measured.get("sha256") or "", licence=licence, licence_decision=decision
+    )
 
 
 def _public_name(source: str) -> str:
@@ -135,17 +137,6 @@ def _test_images(data: Data, classes: tuple[str, ...]) -> ImageSet:
 
 def _absolute(source: str) -> str:
     return f"folder:{Path(source.removeprefix('folder:')).expanduser().resolve()}" if source.startswith("folder:") else source
-
-
-def figures(logits_nc: np.ndarray, labels_n: np.ndarray) -> dict[str, Any]:
-    """Return accuracy with its 95 % interval, negative log-likelihood in nats, and calibration error."""
-    accuracy = metrics.accuracy(logits_nc, labels_n)
-    return {
-        "accuracy": accuracy,
-        "accuracy_interval": list(metrics.accuracy_interval(accuracy, len(labels_n))),
-        "nll": metrics.negative_log_likelihood(logits_nc, labels_n),
-        "ece": metrics.expected_calibration_error(logits_nc, labels_n),
-    }
 
 
 def exported_as_json(exported: Exported) -> dict[str, Any]:

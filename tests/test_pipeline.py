@@ -40,7 +40,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def taught(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("taught") / "run"
-    teacher = recipe.Network(model="python:tiny_network:make", weights=str(plain / run.STUDENT), licence="Apache-2.0")
+    teacher = recipe.Teacher(model="python:tiny_network:make", weights=str(plain / run.STUDENT), licence="Apache-2.0")
     run.distill(msgspec.structs.replace(TINY, teacher=teacher, distill=(Term(loss="kd"),)), folder)
     return folder
 
@@ -184,7 +184,7 @@ def test_evaluate_one_file_of_a_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_figures_by_hand() -> None:
     logits = np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [0.0, 4.0]], np.float32)
-    found = pipeline.figures(logits, np.array([0, 1, 0, 0]))
+    found = run.figures(logits, np.array([0, 1, 0, 0]))
     assert found["accuracy"] == 0.75
     low, high = found["accuracy_interval"]
     assert (low, high) == metrics.accuracy_interval(0.75, 4)

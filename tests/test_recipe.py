@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgedistill import recipe
 from edgedistill.errors import RecipeError
-from edgedistill.recipe import Augment, Data, Export, Network, Recipe, Student, Term, Train, decode, digest, encode, load
+from edgedistill.recipe import Augment, Data, Export, Recipe, Student, Teacher, Term, Train, decode, digest, encode, load
 
 MINIMAL = """
 name = "tiny"
@@ -69,7 +69,7 @@ def test_a_minimal_recipe_is_plain_training() -> None:
 def test_everything_that_is_written_is_read() -> None:
     found = decode(WHOLE)
     assert found.data.augment == Augment(flip=True, scale=(0.8, 1.25))
-    assert found.teacher == Network(model="timm:resnet10t", weights="weights/teacher.safetensors", strides=[1, 2])
+    assert found.teacher == Teacher(model="timm:resnet10t", weights="weights/teacher.safetensors", strides=[1, 2])
     assert found.student.args == {"drop_rate": 0.1, "names": ["a", "b"]}
     assert found.distill == (Term(loss="kd", weight=0.9, temperature=4.0), Term(loss="cross_entropy", weight=0.1))
     assert found.export == Export(formats=("tflite",))

@@ -8,7 +8,22 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.recipe import Augment, Data, Export, Network, Recipe, Student, Term, Train, decode, digest, encode
+from edgedistill.recipe import (
+    Augment,
+    BornAgain,
+    Data,
+    Export,
+    Network,
+    Recipe,
+    Recursive,
+    Student,
+    Teacher,
+    Term,
+    Train,
+    decode,
+    digest,
+    encode,
+)
 
 DISTILLED = """
 name = "tiny"
@@ -66,7 +81,9 @@ RECIPES = st.builds(
         augment=AUGMENTS,
     ),
     student=networks(Student),
-    teacher=st.none() | networks(Network),
+    teacher=st.none() | networks(Teacher) | st.lists(networks(Teacher), min_size=1, max_size=2).map(tuple),
+    schedule=st.sampled_from([None, BornAgain(generations=3)])
+    | st.builds(Recursive, assistants=st.lists(networks(Student), min_size=1, max_size=2).map(tuple)),
     distill=st.lists(
         st.builds(Term, loss=TEXT, weight=NUMBERS, temperature=NUMBERS, label_smoothing=st.floats(0, 0.99)), min_size=1, max_size=3
     ).map(tuple),

@@ -74,8 +74,7 @@ def student_recipe(job: Demo) -> Recipe:
 
 def teacher_weights(job: Demo) -> Path:
     """Return the teacher's weights: the shipped ones, or those of a training here and now."""
-    wanted = recipe.load(FOLDER / "student.toml").teacher
-    assert wanted is not None
+    (wanted,) = recipe.load(FOLDER / "student.toml").teachers
     assert wanted.weights is not None
     shipped = Path(wanted.weights)
     if shipped.is_file() and not job.train_teacher and job.data is None:
@@ -99,8 +98,8 @@ def _short(teaching: Recipe) -> Recipe:
 
 def teach_with(job: Demo, weights: Path, student: Recipe) -> Recipe:
     """Return the student's recipe with these teacher weights."""
-    assert student.teacher is not None
-    return msgspec.structs.replace(student, teacher=msgspec.structs.replace(student.teacher, weights=str(weights)))
+    (teacher,) = student.teachers
+    return msgspec.structs.replace(student, teacher=msgspec.structs.replace(teacher, weights=str(weights)))
 
 
 def unchanged(job: Demo, step: str, *inputs: str) -> bool:

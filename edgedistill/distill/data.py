@@ -34,13 +34,14 @@ class Source(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Three sets without a common image; `skipped` names the files that could not be decoded."""
+    """Three sets without a common image, and further training images without labels; `skipped` names undecodable files."""
 
     train: ImageSet
     validation: ImageSet
     test: ImageSet
     licence: str
     skipped: tuple[str, ...]
+    unlabelled: ImageSet | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -49,8 +50,9 @@ class Splits(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """One SHA-256 over the three sets."""
-        return hashlib.sha256("".join(part.sha256 for part in (self.train, self.validation, self.test)).encode()).hexdigest()
+        """One SHA-256 over all sets."""
+        parts = [self.train, self.validation, self.test] + ([self.unlabelled] if self.unlabelled is not None else [])
+        return hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
 
 
 def open_splits(data: Data) -> Splits:
@@ -66,7 +68,25 @@ def open_splits(data: Data) -> Splits:
     if validation is None:
         train, validation = split_off(train, data.validation)
     limits = (train.balanced(data.train_limit), validation.balanced(data.test_limit), test.balanced(data.test_limit))
-    return Splits(*limits, source.licence, source.skipped)
+    unlabelled, skipped = _unlabelled(data.unlabelled, train.classes) if data.unlabelled else (None, [])
+    return Splits(*limits, source.licence, (*source.skipped, *skipped), unlabelled)
+
+
+def _unlabelled(source: str, classes: Sequence[str]) -> tuple[ImageSet, list[str]]:
+    """Open all images below a folder, in any sub-folders, as images without labels."""
+    kind, _, path = source.partition(":")
+    if kind != "folder":
+        raise RecipeError(f"data.unlabelled: unknown source {source!r}; write folder:PATH")
+    root = Path(path)
+    paths = _image_files(root) if root.is_dir() else []
+    if not paths:
+        raise DataError(f"data.unlabelled: {root} {'holds no images' if root.is_dir() else 'does not exist'}; give a folder with images")
+    good, broken = _checked([(path, -1) for path in paths], root)
+    return ImageSet.of(FileList([path for path, _ in good]), np.full(len(good), -1), classes), broken
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
 def embedded(argument: str, data: Data) -> Source:
@@ -150,17 +170,23 @@ def _class_folders(root: Path, classes: Sequence[str] | None = None) -> tuple[Im
         raise DataError(f"{root} has the classes {found}, the training folder has {list(classes)}; give both the same class folders")
     if len(found) < 2:
         raise DataError(f"{root} has {len(found)} class folders ({', '.join(found) or 'none'}); at least 2 are needed")
-    paths = {name: sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()) for name in found}
+    paths = {name: _image_files(root / name) for name in found}
     if empty := [name for name in found if not paths[name]]:
         raise DataError(f"{root}: no images in class {', '.join(repr(name) for name in empty)}; add images or remove the folder")
     files = [(path, label) for label, name in enumerate(found) for path in paths[name]]
+    good, broken = _checked(files, root)
+    frames: Frames = FileList([path for path, _ in good])
+    return ImageSet.of(frames, np.array([label for _, label in good]), found), broken
+
+
+def _checked(files: Sequence[tuple[Path, int]], root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
+    """Return the files that can be decoded and the names of the others; DataError for too many of these."""
     good, broken = _decodable(files)
     if len(broken) > MAX_BROKEN * len(files):
         raise DataError(
             f"{root}: {len(broken)} of {len(files)} images cannot be decoded (over 1 %), the first: {broken[0]}; repair the data"
         )
-    frames: Frames = FileList([path for path, _ in good])
-    return ImageSet.of(frames, np.array([label for _, label in good]), found), broken
+    return good, broken
 
 
 def _decodable(files: Sequence[tuple[Path, int]]) -> tuple[list[tuple[Path, int]], list[str]]:

@@ -50,6 +50,19 @@ class FileList:
         return decode_file(self._paths[index])
 
 
+class Joined:
+    """Frames of one list after those of another."""
+
+    def __init__(self, first: Frames, second: Frames) -> None:
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._first[index] if index < len(self._first) else self._second[index - len(self._first)]
+
+
 def decode_file(path: Path) -> np.ndarray:
     """Return an image file as (H, W, 3) uint8 BGR; DataError for one that is broken or cut short."""
     try:
@@ -61,7 +74,7 @@ def decode_file(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images with their labels; `labels` is (N,) int64, an index into `classes`."""
+    """Images with their labels; `labels` is (N,) int64, an index into `classes`, or -1 for an image without a label."""
 
     frames: Frames
     labels: np.ndarray
@@ -88,6 +101,11 @@ class ImageSet:
     def take(self, positions: np.ndarray) -> ImageSet:
         """Return the set of these positions, in their order."""
         return replace(self, index=self.index[positions], labels=self.labels[positions])
+
+    def followed_by(self, other: ImageSet) -> ImageSet:
+        """Return this set's images and then the other's; the other's numbers go on where this source's frames end."""
+        index = np.concatenate([self.index, other.index + len(self.frames)])
+        return ImageSet(Joined(self.frames, other.frames), np.concatenate([self.labels, other.labels]), self.classes, index)
 
     def in_order_of(self, classes: Sequence[str]) -> ImageSet:
         """Return the set with its labels numbered by another order of the same class names."""

@@ -1,6 +1,6 @@
-"""The training loop, in plain sight: Lightning Fabric, one teacher at most, exact resume.
+"""The training loop, in plain sight: Lightning Fabric, one process or many, exact resume.
 
-What the loss is stands in `losses`, what a view is in `views`; files of a finished run are `run`'s business.
+What the loss is stands in `losses`, where the teacher's answers come from in `answers`; files of a finished run are `run`'s business.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,20 @@ import torch
 from lightning_fabric import Fabric
 from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]
 from timm.scheduler import CosineLRScheduler  # type: ignore[attr-defined]
+from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 
 from edgedistill import metrics
-from edgedistill.bundle import Preprocess, write_atomically
+from edgedistill.bundle import write_atomically
 from edgedistill.distill import checkpoint
+from edgedistill.distill.answers import Answering
 from edgedistill.distill.data import Splits
-from edgedistill.distill.loader import EpochOrder, Views, load
-from edgedistill.distill.losses import total_loss
+from edgedistill.distill.engine import share_of
+from edgedistill.distill.images import ImageSet
+from edgedistill.distill.learner import Learner
+from edgedistill.distill.loader import EpochOrder, ViewBatch, Views, load
 from edgedistill.distill.losses.batch import Batch
 from edgedistill.distill.networks import Network
-from edgedistill.distill.predict import forward, predict, preprocess_of
+from edgedistill.distill.predict import predict, preprocess_of
 from edgedistill.errors import ModelError, RecipeError, close_matches
 from edgedistill.recipe import Recipe, Train, digest
 
@@ -39,12 +43,25 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What the loop works on; `out` is an existing folder for checkpoint and metrics."""
+    """What the loop works on.
+
+    Args:
+        images: the training images, with those that have no label; `splits` has the others.
+        learner: the student with its losses.
+        view_size: side of a view in pixels.
+        answers: where the teacher's answers come from, None without a teacher.
+        ema: the student's exponential average, None without one.
+        out: an existing folder for checkpoint and metrics.
+    """
 
     recipe: Recipe
+    fabric: Fabric
+    images: ImageSet
     splits: Splits
-    student: Network
-    teacher: Network | None
+    learner: Learner
+    view_size: int
+    answers: Answering | None
+    ema: ModelEmaV3 | None
     out: Path
     resume: bool
     progress: Progress
@@ -55,45 +72,66 @@ def train(job: Job) -> list[dict[str, Any]]:
 
     With `resume` it goes on from the last checkpoint and ends with the same bits as an uninterrupted run.
     """
-    recipe, settings = job.recipe, job.recipe.train
-    steps = steps_of_an_epoch(job)
-    fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
-    fabric.seed_everything(recipe.seed, verbose=False)
-    model, optimizer = fabric.setup(job.student.module, make_optimizer(job.student.module, settings))
+    recipe, settings, fabric = job.recipe, job.recipe.train, job.fabric
+    share, steps = share_of(fabric, settings), steps_of_an_epoch(job)
+    fabric.seed_everything(recipe.seed + fabric.global_rank, verbose=False)
+    model, optimizer = fabric.setup(job.learner, make_optimizer(job.learner, settings))
     schedule = make_schedule(optimizer, settings, steps)
-    if job.teacher is not None:
-        fabric.to_device(job.teacher.module.eval().requires_grad_(False))
     state = restore(job, optimizer)
-    known: dict[int, torch.Tensor] = {}
 
     for epoch in range(state["epoch"], settings.epochs):
         started = time.perf_counter()
         views = views_of(job, epoch)
-        taught = teach(job, views, known) if job.teacher is not None else None
-        order = EpochOrder(len(views), settings.batch_size, seed=recipe.seed, epoch=epoch, start=state["step"])
+        if job.answers is not None:
+            job.answers.prepare(views)
+        order = EpochOrder(len(views), settings.batch_size, seed=recipe.seed, epoch=epoch, start=state["step"], share=share)
         model.train()
-        for batch in load(views, order, workers=settings.workers):
+        for number, piece in enumerate(load(views, order, workers=settings.workers), start=1):
             schedule.step_update(epoch * steps + state["step"])
-            pixels, labels = fabric.to_device(batch.views), fabric.to_device(batch.labels)
-            answers = model(job.student.feed(pixels))
-            targets = fabric.to_device(taught[batch.positions]) if taught is not None else None
-            loss, terms = total_loss(Batch(answers, targets, labels), recipe.distill)
-            check_finite(loss, epoch, state["step"])
-            fabric.backward(loss)
+            is_whole = number % settings.accumulate == 0
+            pixels, batch = fabric.to_device(piece.views), batch_of(job, piece, epoch)
+            with fabric.no_backward_sync(model, enabled=not is_whole):
+                loss, terms, answers = model(pixels, batch, epoch)
+                check_finite(loss, epoch, state["step"])
+                fabric.backward(loss / settings.accumulate)
+            add_up(state["sums"], loss, terms, answers, batch.labels)
+            if not is_whole:
+                continue
             if settings.clip_grad_norm:
                 fabric.clip_gradients(model, optimizer, max_norm=settings.clip_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
-            add_up(state["sums"], len(labels), loss, terms, answers, labels)
+            if job.ema is not None:
+                job.ema.update(job.learner.student)
             state["step"] += 1
             job.progress(f"training {recipe.name}", epoch * steps + state["step"], settings.epochs * steps)
             if settings.checkpoint_steps and state["step"] % settings.checkpoint_steps == 0 and state["step"] < steps:
-                checkpoint.save(job.out / CHECKPOINT, job.student.module, optimizer, state)
+                save(job, optimizer, state)
         state["rows"].append(end_of_epoch(job, epoch, state["sums"], optimizer, time.perf_counter() - started))
         state |= {"epoch": epoch + 1, "step": 0, "sums": {}}
-        checkpoint.save(job.out / CHECKPOINT, job.student.module, optimizer, state)
-        write_rows(job.out / METRICS, state["rows"])
+        save(job, optimizer, state)
     return state["rows"]
+
+
+def kept(job: Job) -> Network:
+    """Return the network that is measured and kept: the student, or its exponential average."""
+    network = job.learner.network
+    return network if job.ema is None else replace(network, module=job.ema.module)
+
+
+def batch_of(job: Job, piece: ViewBatch, epoch: int) -> Batch:
+    """Return what the losses need of a batch, on the training's device: labels and the teacher's answers."""
+    answered = job.answers.answer(piece, epoch) if job.answers is not None else None
+    moved = job.fabric.to_device
+    mixed = job.recipe.data.augment.mixup > 0 or job.recipe.data.augment.cutmix > 0
+    return Batch(
+        student=torch.empty(0),
+        teacher=moved(answered.logits) if answered is not None else None,
+        labels=moved(piece.labels),
+        other_labels=moved(piece.other_labels) if mixed else None,
+        share=moved(piece.share) if mixed else None,
+        teacher_features=moved(dict(answered.features)) if answered is not None else {},
+    )
 
 
 @contextmanager
@@ -109,9 +147,9 @@ def threads(count: int | None) -> Iterator[None]:
 
 def steps_of_an_epoch(job: Job) -> int:
     """Return the number of whole batches in the training images."""
-    steps = len(job.splits.train) // job.recipe.train.batch_size
+    steps = len(job.images) // job.recipe.train.batch_size
     if steps == 0:
-        images = len(job.splits.train)
+        images = len(job.images)
         raise RecipeError(f"train.batch_size {job.recipe.train.batch_size} is larger than the {images} training images; lower it")
     return steps
 
@@ -140,30 +178,23 @@ def views_of(job: Job, epoch: int) -> Views:
     """Return the augmented training views of an epoch."""
     data = job.recipe.data
     number = epoch % data.views if data.views else epoch
-    return Views(job.splits.train, seed=job.recipe.seed, view=number, augment=data.augment, spec=view_spec(job))
+    student = preprocess_of(job.learner.network, job.recipe.student)
+    spec = msgspec.structs.replace(student, height=job.view_size, width=job.view_size)
+    return Views(job.images, seed=job.recipe.seed, view=number, augment=data.augment, spec=spec)
 
 
-def view_spec(job: Job) -> Preprocess:
-    """Return the preprocessing of a view: at the larger of the networks' sizes, unless the recipe has a size."""
-    networks = [network for network in (job.student, job.teacher) if network is not None]
-    size = job.recipe.data.view_size or max(network.input_size for network in networks)
-    return msgspec.structs.replace(preprocess_of(job.student, job.recipe.student), height=size, width=size)
+def save(job: Job, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Write checkpoint and metrics."""
+    if job.fabric.is_global_zero:
+        checkpoint.save(job.out / CHECKPOINT, modules_of(job), optimizer, state)
+        write_rows(job.out / METRICS, state["rows"])
+    job.fabric.barrier()
 
 
-def teach(job: Job, views: Views, known: dict[int, torch.Tensor]) -> torch.Tensor:
-    """Return the teacher's (N, classes) logits on all views of this number, answering them only once a training.
-
-    They are computed in the order of the images, in batches of one size, so that a resumed run gets the same bits.
-    """
-    assert job.teacher is not None
-    if views.view not in known:
-        order = [list(range(start, min(start + 256, len(views)))) for start in range(0, len(views), 256)]
-        answers = []
-        for done, batch in enumerate(load(views, order, workers=job.recipe.train.workers), start=1):
-            answers.append(forward(job.teacher, batch.views).cpu())
-            job.progress(f"teacher on view {views.view}", done, len(order))
-        known[views.view] = torch.cat(answers)
-    return known[views.view]
+def modules_of(job: Job) -> torch.nn.ModuleDict:
+    """Return everything with weights that the next step depends on."""
+    modules = {"student": job.learner.student, "parts": job.learner.parts}
+    return torch.nn.ModuleDict(modules | ({"ema": job.ema.module} if job.ema is not None else {}))
 
 
 def restore(job: Job, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -173,7 +204,7 @@ def restore(job: Job, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """
     if not (job.resume and (job.out / CHECKPOINT).exists()):
         return {"recipe": digest(job.recipe), "epoch": 0, "step": 0, "sums": {}, "rows": []}
-    state = checkpoint.load(job.out / CHECKPOINT, job.student.module, optimizer)
+    state = checkpoint.load(job.out / CHECKPOINT, modules_of(job), optimizer)
     if state["recipe"] != digest(job.recipe):
         raise RecipeError(f"the checkpoint in {job.out} is of another recipe; give the same recipe and --set, or another --out")
     write_rows(job.out / METRICS, state["rows"])
@@ -186,27 +217,31 @@ def check_finite(loss: torch.Tensor, epoch: int, step: int) -> None:
         raise ModelError(f"the loss is {loss.item()} in epoch {epoch}, step {step}; lower train.lr or set train.clip_grad_norm")
 
 
-def add_up(
-    sums: dict[str, float], images: int, loss: torch.Tensor, terms: dict[str, torch.Tensor], answers: torch.Tensor, labels: torch.Tensor
-) -> None:
-    """Add one batch to the epoch's sums."""
-    values = {"images": 1.0, "loss": loss.item(), "hits": (answers.argmax(1) == labels).float().mean().item()}
-    values |= {f"term.{name}": term.item() for name, term in terms.items()}
+def add_up(sums: dict[str, float], loss: torch.Tensor, terms: dict[str, torch.Tensor], answers: torch.Tensor, labels: torch.Tensor) -> None:
+    """Add one batch to the epoch's sums; `labelled` and `hits` count images that have a label."""
+    images = len(labels)
+    values = {
+        "images": images,
+        "loss": loss.item() * images,
+        "labelled": int((labels >= 0).sum()),
+        "hits": int((answers.argmax(1) == labels).sum()),
+    }
+    values |= {f"term.{name}": term.item() * images for name, term in terms.items()}
     for name, value in values.items():
-        sums[name] = sums.get(name, 0.0) + value * images
+        sums[name] = sums.get(name, 0.0) + value
 
 
 def end_of_epoch(job: Job, epoch: int, sums: dict[str, float], optimizer: torch.optim.Optimizer, seconds: float) -> dict[str, Any]:
     """Validate and return the epoch's row of metrics; losses are means over images, in nats."""
     validation = job.splits.validation
-    logits = predict(job.student, validation, student=job.recipe.student)
+    logits = predict(kept(job), validation, student=job.recipe.student)
     images = sums["images"]
     return {
         "epoch": epoch + 1,
         "lr": optimizer.param_groups[0]["lr"],
         "loss": sums["loss"] / images,
         "terms": {name.removeprefix("term."): value / images for name, value in sums.items() if name.startswith("term.")},
-        "train_accuracy": sums["hits"] / images,
+        "train_accuracy": sums["hits"] / max(1, sums["labelled"]),
         "val_accuracy": metrics.accuracy(logits, validation.labels),
         "val_loss": metrics.negative_log_likelihood(logits, validation.labels),
         "seconds": round(seconds, 2),

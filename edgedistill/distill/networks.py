@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -174,3 +175,12 @@ BUILDERS: dict[str, Callable[[str, recipe.Network, int, bool], tuple[nn.Module, 
     "torchvision": _torchvision,
     "python": _python,
 }
+
+
+def sha256_of_weights(module: nn.Module) -> str:
+    """Return the SHA-256 of all tensors of a network with their names, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

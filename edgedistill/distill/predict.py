@@ -9,9 +9,11 @@ import torch
 
 from edgedistill.bundle import Preprocess
 from edgedistill.distill.images import ImageSet
+from edgedistill.distill.loader import Views, collate
 from edgedistill.distill.networks import Network
+from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.preprocess import Preprocessor
-from edgedistill.recipe import Student
+from edgedistill.recipe import Augment, Student
 
 
 def preprocess_of(network: Network, student: Student) -> Preprocess:
@@ -40,6 +42,26 @@ def predict(
         frames = (images.frame(i) for i in range(start, min(start + batch_size, len(images))))
         views = np.concatenate([prepare(frame).copy() for frame in frames])
         answers.append(forward(network, torch.from_numpy(views)).cpu().numpy())
+        tick(min(start + batch_size, len(images)), len(images))
+    return np.concatenate(answers)
+
+
+def answers_on(
+    teacher: Teacher,
+    images: ImageSet,
+    *,
+    student: Student,
+    batch_size: int = 256,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """Return a teacher's (N, classes) float32 logits on all images, without augmentation, at its own size in the student's way."""
+    size = teacher.facts["input_size"] or student.input_size or 224
+    spec = Preprocess(height=size, width=size, resize=student.resize, interpolation=student.interpolation)
+    views = Views(images, seed=0, view=0, augment=Augment(), spec=spec)
+    answers: list[np.ndarray] = []
+    for start in range(0, len(images), batch_size):
+        batch = collate([views[i] for i in range(start, min(start + batch_size, len(images)))])
+        answers.append(teacher.answer(batch).logits.cpu().numpy())
         tick(min(start + batch_size, len(images)), len(images))
     return np.concatenate(answers)
 

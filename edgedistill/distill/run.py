@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,10 +20,13 @@ import torch
 from edgedistill import metrics, recipe
 from edgedistill.bundle import Preprocess, sha256_of, write_atomically
 from edgedistill.distill import loop, networks, weights
+from edgedistill.distill.assemble import Order, assemble
 from edgedistill.distill.data import Splits, open_splits
+from edgedistill.distill.engine import open_fabric
 from edgedistill.distill.losses import check_terms
 from edgedistill.distill.networks import Network
-from edgedistill.distill.predict import predict, preprocess_of
+from edgedistill.distill.predict import answers_on, predict, preprocess_of
+from edgedistill.distill.teachers import Teacher, open_teacher
 from edgedistill.errors import DataError, ModelError
 from edgedistill.recipe import Recipe
 
@@ -44,28 +48,37 @@ class Run:
         return preprocess_of(self.student, self.recipe.student)
 
 
-def distill(wanted: Recipe, out: Path, *, resume: bool = False, progress: loop.Progress = lambda text, done, total: None) -> dict[str, Any]:
+def distill(
+    wanted: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: loop.Progress = lambda text, done, total: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
     """Train the recipe's student into the folder `out` and return the results, which are also in results.json.
 
     A finished run of the same recipe is not trained again with `resume`; without it, `out` must be empty.
     """
-    check_terms(wanted.distill, has_teacher=wanted.teacher is not None)
+    check_terms(wanted.distill, has_teacher=bool(wanted.teachers))
     if resume and (done := finished(out, wanted)) is not None:
         return done
     if not resume and out.exists() and any(out.iterdir()):
         raise DataError(f"{out} is not empty; give --resume to go on there, or another --out")
     with loop.threads(wanted.train.threads):
+        fabric = open_fabric(wanted)
         torch.manual_seed(wanted.seed)
         splits = open_splits(wanted.data)
         student = networks.build(wanted.student, splits.classes)
-        teacher = networks.build(wanted.teacher, splits.classes) if wanted.teacher is not None else None
+        teacher = open_teacher(wanted, splits)
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / RECIPE, recipe.encode(wanted).encode())
-        gated = gate(teacher, splits, wanted, progress) if teacher is not None else {}
-        rows = loop.train(loop.Job(wanted, splits, student, teacher, out, resume, progress))
-        weights.save(student.module, out / STUDENT, card_of(student, wanted))
-        taught_by = {**gated, **measure(teacher, splits, wanted, progress)} if teacher is not None else None
-        results = {**results_of(wanted, splits, student, rows, progress), "teacher": taught_by}
+        gated = gate(teacher, splits, wanted, progress, say) if teacher is not None else {}
+        job = assemble(Order(wanted, splits, student, teacher, out, resume, progress), fabric)
+        rows = loop.train(job)
+        weights.save(loop.kept(job).module, out / STUDENT, card_of(student, wanted))
+        taught_by = {**gated, **measure_teacher(teacher, splits, wanted, progress)} if teacher is not None else None
+        results = {**results_of(wanted, splits, loop.kept(job), rows, progress), "teacher": taught_by}
     write_atomically(out / RESULTS, json.dumps(results, indent=2).encode() + b"\n")
     (out / loop.CHECKPOINT).unlink(missing_ok=True)
     return results
@@ -82,21 +95,41 @@ def finished(out: Path, wanted: Recipe) -> dict[str, Any] | None:
 
 
 def teacher_sha256(wanted: Recipe) -> str:
-    """Return the checksum of the teacher's weights file, "" without one."""
-    file = wanted.teacher.weights if wanted.teacher is not None else None
-    return sha256_of(Path(file)) if file and Path(file).is_file() else ""
+    """Return the checksum of the teachers' weights files, "" without one."""
+    files = [Path(spec.weights) for spec in wanted.teachers if spec.weights and Path(spec.weights).is_file()]
+    return ",".join(map(sha256_of, files))
 
 
-def gate(teacher: Network, splits: Splits, wanted: Recipe, progress: loop.Progress) -> dict[str, Any]:
+def gate(teacher: Teacher, splits: Splits, wanted: Recipe, progress: loop.Progress, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure the teacher on the validation images before any training; ModelError when it is near chance."""
-    logits = predict(teacher, splits.validation, student=wanted.student, tick=lambda d, t: progress("checking the teacher", d, t))
+    tick = lambda done, total: progress("checking the teacher", done, total)  # noqa: E731
+    logits = answers_on(teacher, splits.validation, student=wanted.student, tick=tick)
     accuracy, chance = metrics.accuracy(logits, splits.validation.labels), 1 / len(splits.classes)
+    say(f"teacher {teacher.facts['model']}: {accuracy:.1%} of the {len(splits.validation)} validation images, chance is {chance:.1%}")
     if accuracy < min(2 * chance, (1 + chance) / 2):
         raise ModelError(
-            f"the teacher {teacher.name} is right on {accuracy:.1%} of the validation images, chance is {chance:.1%}: "
+            f"the teacher {teacher.facts['model']} is right on {accuracy:.1%} of the validation images, chance is {chance:.1%}: "
             "check its weights, its normalization and the order of its classes"
         )
     return {"val_accuracy": accuracy}
+
+
+def measure_teacher(teacher: Teacher, splits: Splits, wanted: Recipe, progress: loop.Progress) -> dict[str, Any]:
+    """Return a teacher's facts and what it gets right on the test images."""
+    tick = lambda done, total: progress("testing the teacher", done, total)  # noqa: E731
+    logits = answers_on(teacher, splits.test, student=wanted.student, tick=tick)
+    return {**teacher.facts, **figures(logits, splits.test.labels)}
+
+
+def figures(logits_nc: np.ndarray, labels_n: np.ndarray) -> dict[str, Any]:
+    """Return accuracy with its 95 % interval, negative log-likelihood in nats, and calibration error."""
+    accuracy = metrics.accuracy(logits_nc, labels_n)
+    return {
+        "accuracy": accuracy,
+        "accuracy_interval": list(metrics.accuracy_interval(accuracy, len(labels_n))),
+        "nll": metrics.negative_log_likelihood(logits_nc, labels_n),
+        "ece": metrics.expected_calibration_error(logits_nc, labels_n),
+    }
 
 
 def measure(network: Network, splits: Splits, wanted: Recipe, progress: loop.Progress) -> dict[str, Any]:
@@ -104,13 +137,9 @@ def measure(network: Network, splits: Splits, wanted: Recipe, progress: loop.Pro
     tick = lambda done, total: progress("testing", done, total)  # noqa: E731
     logits = predict(network, splits.test, student=wanted.student, tick=tick)
     parameters, macs = networks.count(network)
-    labels = splits.test.labels
     return {
         "model": network.name,
-        "accuracy": metrics.accuracy(logits, labels),
-        "accuracy_interval": list(metrics.accuracy_interval(metrics.accuracy(logits, labels), len(labels))),
-        "nll": metrics.negative_log_likelihood(logits, labels),
-        "ece": metrics.expected_calibration_error(logits, labels),
+        **figures(logits, splits.test.labels),
         "parameters": parameters,
         "macs": macs,
         "input_size": network.input_size,
@@ -133,7 +162,7 @@ def results_of(wanted: Recipe, splits: Splits, student: Network, rows: list[dict
             "source": wanted.data.source.partition(":")[0] if wanted.data.source.startswith("folder:") else wanted.data.source,
             "licence": splits.licence,
             "sha256": splits.sha256,
-            "images": {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
+            "images": {name: len(images) for name in ("train", "unlabelled", "validation", "test") if (images := getattr(splits, name))},
             "skipped": len(splits.skipped),
             "skipped_files": [Path(name).name for name in splits.skipped],
         },

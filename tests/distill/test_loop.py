@@ -53,7 +53,7 @@ def taught(tiny_recipe: Recipe, tmp_path: Path) -> Recipe:
     return msgspec.structs.replace(
         tiny_recipe,
         data=msgspec.structs.replace(tiny_recipe.data, views=2),
-        teacher=recipe.Network(model="python:tiny_network:make", args={"width": 16}, weights=str(tmp_path / "teacher" / run.STUDENT)),
+        teacher=recipe.Teacher(model="python:tiny_network:make", args={"width": 16}, weights=str(tmp_path / "teacher" / run.STUDENT)),
         distill=(Term(loss="kd", weight=0.9, temperature=4.0), Term(loss="cross_entropy", weight=0.1)),
         train=msgspec.structs.replace(tiny_recipe.train, epochs=3, checkpoint_steps=4),
     )
@@ -126,46 +126,6 @@ def test_training_learns(tiny_recipe: Recipe, tmp_path: Path) -> None:
     rows = rows_without_time(tmp_path / "run")
     assert float(str(rows[-1]["val_accuracy"])) > 0.3
     assert float(str(rows[-1]["loss"])) < float(str(rows[0]["loss"]))
-
-
-def test_the_teacher_answers_each_view_once(taught: Recipe, tmp_path: Path) -> None:
-    asked: list[str] = []
-    run.distill(taught, tmp_path / "run", progress=lambda text, done, total: asked.append(text) if text.startswith("teacher on") else None)
-    assert sorted(set(asked)) == ["teacher on view 0", "teacher on view 1"]
-    assert len(asked) == 2  # 160 images fit one batch a view, though three epochs were trained
-
-
-def test_the_teacher_s_answers_belong_to_the_views_that_the_student_sees(taught: Recipe, tmp_path: Path) -> None:
-    """A student that is its own teacher has no softened loss in evaluation mode; wrong pairs would have a large one."""
-    from edgedistill.distill import networks
-    from edgedistill.distill.data import open_splits
-    from edgedistill.distill.loader import EpochOrder, Views, load
-    from edgedistill.distill.predict import forward
-
-    splits = open_splits(taught.data)
-    assert taught.teacher is not None
-    teacher = networks.build(taught.teacher, splits.classes)
-    job = loop.Job(taught, splits, teacher, teacher, tmp_path, False, lambda text, done, total: None)
-    views = Views(splits.train, seed=0, view=1, augment=taught.data.augment, spec=loop.view_spec(job))
-    answers = loop.teach(job, views, {})
-    for batch in load(views, EpochOrder(160, 16, seed=0, epoch=5), workers=0):
-        assert torch.allclose(forward(teacher, batch.views), answers[batch.positions], atol=1e-4)
-
-
-@pytest.mark.parametrize(("own", "other", "given", "expected"), [(16, 24, None, 24), (24, 16, None, 24), (16, 24, 20, 20)])
-def test_views_are_made_at_the_larger_size_unless_told(
-    taught: Recipe, tmp_path: Path, own: int, other: int, given: int | None, expected: int
-) -> None:
-    import dataclasses
-
-    from edgedistill.distill import networks
-    from edgedistill.distill.data import open_splits
-
-    wanted = msgspec.structs.replace(taught, data=msgspec.structs.replace(taught.data, view_size=given))
-    splits = open_splits(wanted.data)
-    student = networks.build(wanted.student, splits.classes)
-    pair = (dataclasses.replace(student, input_size=size) for size in (own, other))
-    assert loop.view_spec(loop.Job(wanted, splits, *pair, tmp_path, False, lambda text, done, total: None)).height == expected
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(tiny_recipe: Recipe, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_validation_names_the_last_and_the_best_epoch(finished: Path) -> None:
 def taught_by(folder: Path, student: Recipe) -> Recipe:
     return msgspec.structs.replace(
         student,
-        teacher=recipe.Network(
+        teacher=recipe.Teacher(
             model="python:tiny_network:make", args={"dropout": 0.2}, weights=str(folder / run.STUDENT), licence="CC0-1.0"
         ),
         distill=(Term(loss="kd", temperature=4.0),),
@@ -87,7 +87,7 @@ def test_a_teacher_near_chance_stops_the_run_before_training(tiny_recipe: Recipe
     from edgedistill.distill import networks
 
     classes = open_splits(tiny_recipe.data).classes
-    untrained = networks.build(recipe.Network(model="python:tiny_network:make", input_size=16), classes)
+    untrained = networks.build(recipe.Teacher(model="python:tiny_network:make", input_size=16), classes)
     (tmp_path / "teacher").mkdir()
     weights.save(untrained.module, tmp_path / "teacher" / run.STUDENT, {"input_size": 16})
     steps: list[str] = []

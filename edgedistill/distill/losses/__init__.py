@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import torch
+from torch import nn
 
 from edgedistill.distill.losses import cross_entropy, kd
 from edgedistill.distill.losses.batch import Batch, Loss
 from edgedistill.errors import RecipeError, close_matches
-from edgedistill.recipe import Term
+from edgedistill.recipe import Term, is_active
 
 LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(cross_entropy.cross_entropy),
-    "kd": Loss(kd.kd, needs_teacher=True),
+    "cross_entropy": Loss(cross_entropy.cross_entropy, reads=frozenset({"label_smoothing"}), needs=frozenset({"labels"})),
+    "kd": Loss(kd.kd, reads=frozenset({"temperature", "standardize"}), needs=frozenset({"teacher"})),
 }
 
 
 def check_terms(terms: Sequence[Term], *, has_teacher: bool) -> None:
-    """Raise RecipeError for a term that is unknown, or that needs a teacher where there is none."""
+    """Raise RecipeError for a term that is unknown, has a key that its loss does not use, or needs a teacher where there is none."""
     for term in terms:
         loss = LOSSES.get(term.loss)
         if loss is None:
             raise RecipeError(f"distill: unknown loss {term.loss!r}.{close_matches(term.loss, LOSSES)} Known: {', '.join(LOSSES)}")
-        if loss.needs_teacher and not has_teacher:
+        given = {field.name for field in msgspec.structs.fields(term) if getattr(term, field.name) != field.default}
+        given -= {name for name in ("layers", "exits") if not getattr(term, name)}
+        if unused := sorted(given - loss.reads - {"loss", "weight", "epochs"}):
+            uses = ", ".join(sorted(loss.reads)) or "no further key"
+            raise RecipeError(f"distill: the loss {term.loss!r} does not use {', '.join(unused)}; it uses {uses}; take the others out")
+        if "teacher" in loss.needs and not has_teacher:
             raise RecipeError(f"distill: the loss {term.loss!r} needs a teacher; add a [teacher] table, or take the term out")
+        for name in ("layers", "exits"):
+            if name in loss.reads and not getattr(term, name):
+                raise RecipeError(f"distill: the loss {term.loss!r} needs {name}; name layers of the networks by their dotted names")
 
 
-def total_loss(batch: Batch, terms: Sequence[Term]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Return the weighted sum of the terms and each unweighted term by name, all scalars."""
-    named = {term.loss: LOSSES[term.loss].function(batch, term) for term in terms if term.weight > 0}
-    weights = {term.loss: term.weight for term in terms}
-    return torch.stack([weights[name] * value for name, value in named.items()]).sum(), named
+def names_of(terms: Sequence[Term]) -> tuple[str, ...]:
+    """Return a name for each term: that of its loss, with a number where a loss is there several times."""
+    losses = [term.loss for term in terms]
+    return tuple(name if losses.count(name) == 1 else f"{name}-{losses[:i].count(name) + 1}" for i, name in enumerate(losses))
+
+
+def total_loss(
+    batch: Batch, terms: Sequence[Term], *, epoch: int = 0, parts: Mapping[str, nn.Module] | None = None
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return the weighted sum of the terms that count in this epoch, and each of them unweighted by name, all scalars."""
+    named: dict[str, torch.Tensor] = {}
+    total = batch.student.new_zeros((), dtype=torch.float32)
+    for name, term in zip(names_of(terms), terms, strict=True):
+        if term.weight > 0 and is_active(term, epoch):
+            part = [parts[name]] if parts and name in parts else []
+            named[name] = LOSSES[term.loss].function(batch, term, *part)
+            total = total + term.weight * named[name]
+    return total, named

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from edgedistill.distill.losses.batch import Batch
+from edgedistill.distill.losses.logits import pair
 from edgedistill.recipe import Term
 
 
@@ -15,7 +16,6 @@ def kd(batch: Batch, term: Term) -> torch.Tensor:
     The factor T² keeps the gradient's size independent of T to first order (section 2 of the paper), so that a
     term's weight means the same at every temperature.
     """
-    assert batch.teacher is not None, "check_terms lets no teacher loss through without a teacher"
-    student = functional.log_softmax(batch.student.float() / term.temperature, dim=1)
-    teacher = functional.log_softmax(batch.teacher.float() / term.temperature, dim=1)
-    return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * term.temperature**2
+    temperature = term.temperature or 1.0
+    student, teacher = (functional.log_softmax(logits / temperature, dim=1) for logits in pair(batch, term))
+    return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
