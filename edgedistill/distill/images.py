@@ -47,7 +47,11 @@ class FileList:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return decode_file(self._paths[index])
+        return decode_file(self.path(index))
+
+    def path(self, index: int) -> Path:
+        """Return the file of a frame."""
+        return self._paths[index]
 
 
 class Joined:
