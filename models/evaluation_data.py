@@ -49,7 +49,7 @@ def cifar10(file: Path) -> None:
                 path = target / "full" / split / classes[label] / f"{number:05d}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data[offsets[number] : offsets[number + 1]].tobytes())
-    train, validation = split_off(images_in(target / "full" / "train"), 0.02)
+    _, validation = split_off(images_in(target / "full" / "train"), 0.02)
     move(validation, target / "full" / "validation")
     few(target, labelled=2000, unlabelled=8000, test=5000)
 
@@ -114,7 +114,9 @@ def rename(own: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> list
     """Return tensors in the order of `own`, whose names differ but not their order; a head that is missing is 0."""
     counters = "num_batches_tracked"
     values = iter([tensor for name, tensor in found.items() if counters not in name])
-    result = [tensor if counters in name else next(values, torch.zeros_like(tensor)) for name, tensor in own.items()]
+    result = [tensor if counters in name else next(values, torch.zeros_like(tensor)).contiguous() for name, tensor in own.items()]
+    if left := len(list(values)):
+        raise SystemExit(f"{left} tensors of the file have no place in the network")
     for (name, tensor), value in zip(own.items(), result, strict=True):
         if tensor.shape != value.shape:
             raise SystemExit(f"{name} has shape {tuple(tensor.shape)}, the file's tensor has {tuple(value.shape)}")
