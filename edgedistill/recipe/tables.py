@@ -128,6 +128,8 @@ class Teacher(Network, frozen=True, kw_only=True):
     """It is a backbone without a head: a linear probe is trained on its features first."""
     calibrate: bool = False
     """Scale its logits by the temperature that fits the validation images best (Guo et al. 2017) before it teaches."""
+    gate: bool = True
+    """Stop the run when it is near chance on the validation images; false teaches with it all the same."""
 
 
 class Student(Network, frozen=True, kw_only=True):
@@ -197,7 +199,7 @@ class Cache(_Struct, frozen=True, kw_only=True):
 
     enabled: bool = True
     folder: str | None = None
-    """Where caches are kept; ~/.cache/edgedistill/views by default."""
+    """Where caches are kept; ~/.cache/edgedistill/views by default, or below $XDG_CACHE_HOME."""
     precision: Literal["fp16", "fp32"] = "fp16"
     top_k: Positive | None = None
     """Classes that are kept of a sample, beside the mass of the rest; by default all up to 1,000 classes, above that 100."""
