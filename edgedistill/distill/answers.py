@@ -12,7 +12,7 @@ from edgedistill.distill.teachers.teacher import Answers, Teacher
 class Answering(Protocol):
     """A source of answers; `prepare` is called before each epoch by every process, `answer` with each batch of the epoch's views."""
 
-    def prepare(self, views: Views) -> None: ...
+    def prepare(self, views: Views, epoch: int) -> None: ...
 
     def answer(self, batch: ViewBatch, epoch: int) -> Answers: ...
 
@@ -23,7 +23,7 @@ class Online:
     def __init__(self, teacher: Teacher, layers: Sequence[str]) -> None:
         self.teacher, self.layers = teacher, tuple(layers)
 
-    def prepare(self, views: Views) -> None:
+    def prepare(self, views: Views, epoch: int) -> None:
         """There is nothing to prepare."""
 
     def answer(self, batch: ViewBatch, epoch: int) -> Answers:

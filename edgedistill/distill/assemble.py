@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Order:
     out: Path
     resume: bool
     progress: Progress
+    say: Callable[[str], None] = lambda text: None
 
 
 def assemble(order: Order, fabric: Fabric) -> Job:
@@ -47,8 +49,8 @@ def assemble(order: Order, fabric: Fabric) -> Job:
         teacher.to(fabric.device)
     answers: Answering | None = Online(teacher, teacher_layers(recipe.distill)) if teacher is not None else None
     parts = torch.nn.ModuleDict()
-    if any(LOSSES[term.loss].part for term in recipe.distill):
-        wanted = Shapes(shapes_of(student, student_layers(recipe.distill)), teacher_shapes(answers, size), len(order.splits.classes))
+    if layers := student_layers(recipe.distill):
+        wanted = Shapes(shapes_of(student, layers), teacher_shapes(answers, size), len(order.splits.classes))
         parts = make_parts(recipe.distill, wanted)
     learner = Learner(student, recipe.distill, parts, compiled=recipe.train.compile)
     return Job(recipe, fabric, images, order.splits, learner, size, answers, ema, order.out, order.resume, order.progress)

@@ -83,7 +83,7 @@ def train(job: Job) -> list[dict[str, Any]]:
         started = time.perf_counter()
         views = views_of(job, epoch)
         if job.answers is not None:
-            job.answers.prepare(views)
+            job.answers.prepare(views, epoch)
         order = EpochOrder(len(views), settings.batch_size, seed=recipe.seed, epoch=epoch, start=state["step"], share=share)
         model.train()
         for number, piece in enumerate(load(views, order, workers=settings.workers), start=1):
