@@ -37,8 +37,9 @@ class Learner(nn.Module):
             batch: labels and the teacher's answers; `student` and `student_features` are filled in here.
         """
         logits = self._answer(self.network.feed(views_nhwc))
-        answered = replace(batch, student=logits, student_features=dict(self.taps.outputs))
-        loss, named = total_loss(answered, self.terms, epoch=epoch, parts=self.parts)  # type: ignore[arg-type]
+        answered = replace(batch, student=logits, student_features=self.taps.take())
+        with torch.autocast(logits.device.type, enabled=False):  # sums over a batch or a map are too long for half precision
+            loss, named = total_loss(answered, self.terms, epoch=epoch, parts=self.parts)  # type: ignore[arg-type]
         return loss, named, logits
 
 
@@ -53,8 +54,11 @@ def teacher_layers(terms: Sequence[Term]) -> tuple[str, ...]:
 
 
 def make_parts(terms: Sequence[Term], shapes: Shapes) -> nn.ModuleDict:
-    """Return the trainable parts of the terms that have one."""
-    named = zip(names_of(terms), terms, strict=True)
+    """Return the trainable parts of the terms that have one; RecipeError for layers that a term cannot use."""
+    named = list(zip(names_of(terms), terms, strict=True))
+    for _, term in named:
+        if (check := LOSSES[term.loss].check) is not None:
+            check(term, shapes)
     parts = {name: build(term, shapes) for name, term in named if (build := LOSSES[term.loss].part) is not None}
     return nn.ModuleDict(parts)
 
@@ -67,7 +71,7 @@ def shapes_of(network: Network, layers: Sequence[str]) -> dict[str, tuple[int, .
         with torch.no_grad():
             size = network.input_size
             network.module.eval()(torch.zeros(1, 3, size, size, device=next(network.module.parameters()).device))
-        return {name: tuple(output.shape[1:]) for name, output in taps.outputs.items()}
+        return {name: tuple(output.shape[1:]) for name, output in taps.take().items()}
     finally:
         network.module.train(training)
         taps.remove()

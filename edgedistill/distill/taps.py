@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -19,20 +19,31 @@ class Taps:
     """
 
     def __init__(self, module: nn.Module, names: Iterable[str], *, whose: str) -> None:
+        self.whose, self.names = whose, tuple(dict.fromkeys(names))
         self.outputs: dict[str, torch.Tensor] = {}
         layers = dict(module.named_modules())
         del layers[""]
-        self._hooks = []
-        for name in dict.fromkeys(names):
-            if name not in layers:
-                raise RecipeError(f"distill: the {whose} has no layer {name!r}.{close_matches(name, layers)} It has: {_outer(layers)}")
-            self._hooks.append(layers[name].register_forward_hook(self._keep(name)))
+        if unknown := [name for name in self.names if name not in layers]:
+            name = unknown[0]
+            raise RecipeError(f"distill: the {whose} has no layer {name!r}.{close_matches(name, layers)} It has: {_outer(layers)}")
+        self._hooks = [layers[name].register_forward_hook(self._keep(name)) for name in self.names]
 
-    def _keep(self, name: str):  # type: ignore[no-untyped-def]
-        def hook(layer: nn.Module, inputs: object, output: torch.Tensor) -> None:
-            self.outputs[name] = output
+    def _keep(self, name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(layer: nn.Module, inputs: object, output: object) -> None:
+            if not isinstance(output, torch.Tensor):
+                given = f"the layer {name!r} of the {self.whose} returns a {type(output).__name__}"
+                raise RecipeError(f"distill: {given}, expected one tensor; name a layer inside of it or after it")
+            self.outputs[name] = output.clone()  # what follows may work in place, such as an activation
 
         return hook
+
+    def take(self) -> dict[str, torch.Tensor]:
+        """Return the outputs and keep none; RecipeError for a layer that the network did not use."""
+        taken = dict(self.outputs)
+        self.outputs.clear()
+        if unused := [name for name in self.names if name not in taken]:
+            raise RecipeError(f"distill: the {self.whose} does not use its layer {unused[0]!r}; name one that an image passes through")
+        return taken
 
     def remove(self) -> None:
         """Take the hooks out."""

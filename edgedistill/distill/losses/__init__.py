@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 import torch
 from torch import nn
 
-from edgedistill.distill.losses import cross_entropy, kd
+from edgedistill.distill.losses import attention, cross_entropy, dist, dkd, features, hard_label, hint, kd, similarity
 from edgedistill.distill.losses.batch import Batch, Loss
 from edgedistill.errors import RecipeError, close_matches
 from edgedistill.recipe import Term, is_active
 
+_FEATURES: frozenset[Literal["teacher", "features"]] = frozenset({"teacher", "features"})
 LOSSES: dict[str, Loss] = {
     "cross_entropy": Loss(cross_entropy.cross_entropy, reads=frozenset({"label_smoothing"}), needs=frozenset({"labels"})),
     "kd": Loss(kd.kd, reads=frozenset({"temperature", "standardize"}), needs=frozenset({"teacher"})),
+    "hard_label": Loss(hard_label.hard_label, reads=frozenset({"label_smoothing", "standardize"}), needs=frozenset({"teacher"})),
+    "dkd": Loss(dkd.dkd, reads=frozenset({"alpha", "beta", "temperature", "standardize"}), needs=frozenset({"teacher"})),
+    "dist": Loss(dist.dist, reads=frozenset({"alpha", "beta", "temperature", "standardize"}), needs=frozenset({"teacher"})),
+    "hint": Loss(hint.hint, reads=frozenset({"layers"}), needs=_FEATURES, check=features.check_maps, part=hint.make_regressors),
+    "attention": Loss(attention.attention, reads=frozenset({"layers", "beta"}), needs=_FEATURES, check=features.check_positions),
+    "similarity": Loss(similarity.similarity, reads=frozenset({"layers", "beta"}), needs=_FEATURES),
 }
 
 

@@ -54,10 +54,17 @@ class Loss:
         function: from (batch, term) to a scalar; from (batch, term, part) where the loss has a trainable part.
         reads: the keys of a term that the loss uses beside loss, weight and epochs.
         needs: `teacher`: its logits; `features`: outputs of its layers too; `labels`: nothing is learned without them.
+        check: raises RecipeError for features of a shape that the loss cannot use.
         part: makes the loss's own trainable part, which is thrown away after the training.
     """
 
     function: Callable[..., torch.Tensor]
     reads: frozenset[str] = frozenset()
     needs: frozenset[Literal["teacher", "features", "labels"]] = frozenset()
+    check: Callable[[Term, Shapes], None] | None = None
     part: Callable[[Term, Shapes], nn.Module] | None = None
+
+
+def upcast(values: torch.Tensor) -> torch.Tensor:
+    """Return bfloat16 and float16 as float32, what is finer as it is: a loss sums over more than half precision can hold."""
+    return values.float() if values.element_size() < 4 else values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from edgedistill.distill.losses.batch import UNLABELLED, Batch
+from edgedistill.distill.losses.batch import UNLABELLED, Batch, upcast
 from edgedistill.recipe import Term
 
 
@@ -14,7 +14,7 @@ def cross_entropy(batch: Batch, term: Term) -> torch.Tensor:
 
     `term.label_smoothing` spreads that much of the label over all classes; a mixed view's two labels count by their shares.
     """
-    logits = batch.student.float()
+    logits = upcast(batch.student)
     losses = _each(logits, batch.labels, term)
     if batch.other_labels is not None and batch.share is not None:
         losses = batch.share * losses + (1 - batch.share) * _each(logits, batch.other_labels, term)

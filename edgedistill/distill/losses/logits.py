@@ -1,20 +1,24 @@
-"""What every loss on logits takes from a batch: both sides in float32, as z-scores where the term asks for it."""
+"""What every loss on logits does with both sides' logits first: no half precision, and z-scores where the term asks for them."""
 
 from __future__ import annotations
 
 import torch
 
-from edgedistill.distill.losses.batch import Batch
+from edgedistill.distill.losses.batch import Batch, upcast
 from edgedistill.recipe import Term
 
 EPSILON = 1e-7
 
 
 def pair(batch: Batch, term: Term) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (student, teacher) logits, (N, classes) float32."""
+    """Return (student, teacher) logits, (N, classes), at least float32."""
     assert batch.teacher is not None, "check_terms lets no teacher loss through without a teacher"
-    student, teacher = batch.student.float(), batch.teacher.float()
-    return (z_scores(student), z_scores(teacher)) if term.standardize else (student, teacher)
+    return prepared(batch.student, term), prepared(batch.teacher, term)
+
+
+def prepared(logits_nc: torch.Tensor, term: Term) -> torch.Tensor:
+    """Return logits as a term wants them."""
+    return z_scores(upcast(logits_nc)) if term.standardize else upcast(logits_nc)
 
 
 def z_scores(logits_nc: torch.Tensor) -> torch.Tensor:
