@@ -27,10 +27,10 @@ def command(
     wanted = wanted.plain() if plain else wanted
     wanted = wanted.smoke() if smoke else wanted
     folder = out or Path("runs") / (wanted.name + ("-plain" if plain else "") + ("-smoke" if smoke else ""))
-    from edgedistill.distill import run
+    from edgedistill.distill import schedules
 
     with progress_bars() as tell:
-        results = run.distill(wanted, folder, resume=resume, progress=tell)
+        results = schedules.distill(wanted, folder, resume=resume, progress=tell, say=note)
     if as_json:
         emit_json(results)
     else:
