@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from edgedistill import recipe
-from edgedistill.distill import weights
+from edgedistill.distill import feed, heads, weights
 from edgedistill.errors import MissingExtraError, ModelError, close_matches
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network with the input it was made for; `mean` and `std` are RGB, 0 to 1; `classes` is None until they are known."""
+    """A network with the input it was made for; `mean` and `std` are RGB, 0 to 1; `classes` is None until they are known.
+
+    `options` holds what its answers depend on beside its name and weights: arguments and strides.
+    """
 
     module: nn.Module
     name: str
@@ -32,6 +34,7 @@ class Network:
     classes: tuple[str, ...] | None = None
     licence: str = "unknown"
     sha256: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def feed(self, views_nhwc: torch.Tensor) -> torch.Tensor:
         """Return views as this network wants them: its own size and normalization, (N, 3, S, S) float32, channels last.
@@ -39,15 +42,12 @@ class Network:
         Args:
             views_nhwc: (N, H, W, 3) uint8 RGB.
         """
-        images = views_nhwc.permute(0, 3, 1, 2).float()
-        if images.shape[2:] != (self.input_size, self.input_size):
-            images = functional.interpolate(images, size=self.input_size, mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(value, device=images.device).view(1, 3, 1, 1) * 255 for value in (self.mean, self.std))
-        return (images - mean) / std
+        images = feed.resized(views_nhwc, (self.input_size, self.input_size))
+        return feed.normalized(images, mean=self.mean, std=self.std)
 
 
 def build(spec: recipe.Network, classes: tuple[str, ...]) -> Network:
-    """Build a network with one output a class and load its weights.
+    """Build a network with one output a class and load its weights; with `new_head`, the last layer is a fresh one.
 
     Raises ModelError for an unknown name, arguments it does not take, weights that do not fit, or other class names.
     """
@@ -55,13 +55,16 @@ def build(spec: recipe.Network, classes: tuple[str, ...]) -> Network:
     if kind not in BUILDERS:
         known = "timm:NAME, torchvision:NAME or python:MODULE:FUNCTION"
         raise ModelError(f"unknown kind of network {spec.model!r}.{close_matches(kind, BUILDERS)} Write {known}")
+    if spec.new_head and not spec.weights:
+        raise ModelError(f"{spec.model}: new_head = true without weights; name the weights that everything but the last layer comes from")
     pretrained = spec.weights == "pretrained"
     module, card = BUILDERS[kind](name, spec, len(classes), pretrained)
     set_strides(module, spec.strides or [])
-    loaded = weights.load_into(module, spec.weights, spec=spec, classes=classes) if spec.weights and not pretrained else None
-    if loaded is not None:
+    loaded = None
+    if spec.weights and not pretrained:
+        loaded = weights.load_into(module, spec.weights, spec=spec, classes=classes)
         card |= {key: value for key, value in loaded.card.items() if key in ("input_size", "mean", "std", "licence")}
-    return Network(
+    network = Network(
         module=module.to(memory_format=torch.channels_last),
         name=spec.model,
         input_size=spec.input_size or card.get("input_size", 224),
@@ -70,7 +73,36 @@ def build(spec: recipe.Network, classes: tuple[str, ...]) -> Network:
         classes=classes,
         licence=spec.licence or card.get("licence") or "unknown",
         sha256=loaded.sha256 if loaded is not None else "",
+        options={name: value for name, value in (("args", spec.args), ("strides", spec.strides)) if value},
     )
+    if kind == "python":
+        check_outputs(network, len(classes))
+    return network
+
+
+def check_outputs(network: Network, classes: int) -> None:
+    """Raise ModelError for a network that does not return one logit a class."""
+    try:
+        answer = answer_on_blank(network)
+    except RuntimeError as error:
+        size = network.input_size
+        raise ModelError(f"{network.name} fails on an image of {size}x{size}: {error}; set input_size to what it takes") from error
+    shape = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+    if shape != (1, classes):
+        outputs = f"{shape[1]} outputs" if isinstance(shape, tuple) and len(shape) == 2 else f"an output {shape}"
+        raise ModelError(f"{network.name} has {outputs}, the data has {classes} classes; its function must return num_classes logits")
+
+
+def answer_on_blank(network: Network) -> torch.Tensor:
+    """Return what a network answers on one black image, in evaluation mode without gradient; its mode is kept."""
+    training = network.module.training
+    device = next((parameter.device for parameter in network.module.parameters()), None)
+    try:
+        with torch.inference_mode():
+            answer: torch.Tensor = network.module.eval()(torch.zeros(1, 3, network.input_size, network.input_size, device=device))
+            return answer
+    finally:
+        network.module.train(training)
 
 
 def _timm(name: str, spec: recipe.Network, classes: int, pretrained: bool) -> tuple[nn.Module, dict[str, Any]]:
@@ -101,8 +133,10 @@ def _torchvision(name: str, spec: recipe.Network, classes: int, pretrained: bool
     if not pretrained:
         return _construct(lambda: models.get_model(name, num_classes=classes, **spec.args), spec), {}
     module = _construct(lambda: models.get_model(name, weights="DEFAULT", **spec.args), spec)
-    _replace_head(module, classes)
-    transform = models.get_model_weights(name).DEFAULT.transforms()
+    best = models.get_model_weights(name).DEFAULT
+    if spec.new_head or classes != len(best.meta["categories"]):
+        heads.replace(module, classes, whose=spec.model)
+    transform = best.transforms()
     return module, {"input_size": transform.crop_size[0], "mean": transform.mean, "std": transform.std, "licence": "BSD-3-Clause"}
 
 
@@ -131,13 +165,6 @@ def _construct(make: Callable[[], nn.Module], spec: recipe.Network) -> nn.Module
         raise ModelError(f"{spec.model}: its weights cannot be had: {error}; check the network, or give a safetensors file") from error
 
 
-def _replace_head(module: nn.Module, classes: int) -> None:
-    """Replace the last linear layer of a torchvision network by a fresh one with `classes` outputs."""
-    name, head = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)][-1]
-    parent = module.get_submodule(name.rpartition(".")[0])
-    setattr(parent, name.rpartition(".")[2], nn.Linear(head.in_features, classes))
-
-
 def set_strides(module: nn.Module, strides: Sequence[int]) -> None:
     """Set the strides of the convolutions that halve the image, first to last; the rest keep theirs."""
     halving = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)]
@@ -158,16 +185,43 @@ def count(network: Network) -> tuple[int, int]:
 
     layers = [layer for layer in network.module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(add) for layer in layers]
-    training = network.module.training
     try:
-        with torch.inference_mode():
-            parameter = next(network.module.parameters())
-            network.module.eval()(torch.zeros(1, 3, network.input_size, network.input_size, device=parameter.device))
+        answer_on_blank(network)
     finally:
-        network.module.train(training)
         for hook in hooks:
             hook.remove()
     return sum(parameter.numel() for parameter in network.module.parameters()), macs
+
+
+def pretrained_outputs(spec: recipe.Network) -> int | None:
+    """Return how many outputs a library's pretrained network has, None where it is not known."""
+    kind, _, name = spec.model.partition(":")
+    if kind == "timm":
+        import timm
+
+        config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+        return (config.num_classes or None) if config is not None else None
+    names = pretrained_classes(spec)
+    return len(names) if names is not None else None
+
+
+def pretrained_classes(spec: recipe.Network) -> tuple[str, ...] | None:
+    """Return the class names of a library's pretrained network (timm: ImageNet's), None where they are not known."""
+    kind, _, name = spec.model.partition(":")
+    if kind == "torchvision":
+        from torchvision import models
+
+        known = name in models.list_models(module=models)
+        return tuple(models.get_model_weights(name).DEFAULT.meta["categories"]) if known else None
+    if kind != "timm":
+        return None
+    from timm.data import ImageNetInfo, infer_imagenet_subset  # type: ignore[attr-defined]
+
+    subset = infer_imagenet_subset({"num_classes": pretrained_outputs(spec)})
+    if subset is None:
+        return None
+    info = ImageNetInfo(subset)
+    return tuple(info.index_to_description(i) for i in range(info.num_classes()))
 
 
 BUILDERS: dict[str, Callable[[str, recipe.Network, int, bool], tuple[nn.Module, dict[str, Any]]]] = {

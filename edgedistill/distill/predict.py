@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from edgedistill.bundle import Preprocess
 from edgedistill.distill.images import ImageSet
 from edgedistill.distill.loader import Views, collate
 from edgedistill.distill.networks import Network
-from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.preprocess import Preprocessor
 from edgedistill.recipe import Augment, Student
+
+if TYPE_CHECKING:  # teachers calibrate themselves by `answers_on`
+    from edgedistill.distill.teachers.teacher import Teacher
 
 
 def preprocess_of(network: Network, student: Student) -> Preprocess:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from edgedistill import metrics, recipe
-from edgedistill.bundle import Preprocess, sha256_of, write_atomically
+from edgedistill.bundle import Preprocess, write_atomically
 from edgedistill.distill import loop, networks, weights
 from edgedistill.distill.assemble import Order, assemble
 from edgedistill.distill.data import Splits, open_splits
@@ -26,7 +26,7 @@ from edgedistill.distill.engine import open_fabric
 from edgedistill.distill.losses import check_terms
 from edgedistill.distill.networks import Network
 from edgedistill.distill.predict import answers_on, predict, preprocess_of
-from edgedistill.distill.teachers import Teacher, open_teacher
+from edgedistill.distill.teachers import Teacher, open_teacher, sha256_of_teachers
 from edgedistill.errors import DataError, ModelError
 from edgedistill.recipe import Recipe
 
@@ -70,7 +70,7 @@ def distill(
         torch.manual_seed(wanted.seed)
         splits = open_splits(wanted.data)
         student = networks.build(wanted.student, splits.classes)
-        teacher = open_teacher(wanted, splits)
+        teacher = open_teacher(wanted, splits, device=fabric.device, progress=progress, say=say)
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / RECIPE, recipe.encode(wanted).encode())
         gated = gate(teacher, splits, wanted, progress, say) if teacher is not None else {}
@@ -93,13 +93,7 @@ def finished(out: Path, wanted: Recipe) -> dict[str, Any] | None:
         return None
     if not wanted.teachers:  # a generation may have taught it, which is no file of the recipe
         return results
-    return results if (results.get("teacher") or {}).get("sha256", "") == teacher_sha256(wanted) else None
-
-
-def teacher_sha256(wanted: Recipe) -> str:
-    """Return the checksum of the teachers' weights files, "" without one."""
-    files = [Path(spec.weights) for spec in wanted.teachers if spec.weights and Path(spec.weights).is_file()]
-    return ",".join(map(sha256_of, files))
+    return results if (results.get("teacher") or {}).get("sha256", "") == sha256_of_teachers(wanted) else None
 
 
 def gate(teacher: Teacher, splits: Splits, wanted: Recipe, progress: loop.Progress, say: Callable[[str], None]) -> dict[str, Any]:
@@ -205,7 +199,7 @@ def load(path: Path) -> Run:
         raise DataError(f"{path} is not a finished run: it has no {STUDENT}{unfinished}")
     saved = recipe.load(path / RECIPE)
     card = weights.read_card(path / STUDENT)
-    spec = msgspec.structs.replace(saved.student, weights=str(path / STUDENT))
+    spec = msgspec.structs.replace(saved.student, weights=str(path / STUDENT), new_head=False)
     student = networks.build(spec, tuple(card["classes"]))
     results = json.loads((path / RESULTS).read_text()) if (path / RESULTS).is_file() else {}
     return Run(path, saved, student, results)

@@ -17,6 +17,8 @@ from torch import nn
 
 from edgedistill import recipe
 from edgedistill.bundle import sha256_of, write_atomically
+from edgedistill.distill import heads
+from edgedistill.distill.class_names import difference
 from edgedistill.errors import ModelError
 
 CARD_KEY = "edgedistill"
@@ -49,7 +51,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def load_into(module: nn.Module, file: str, *, spec: recipe.Network, classes: tuple[str, ...]) -> Loaded:
-    """Load a safetensors file into a module, strictly: every tensor must be there and fit.
+    """Load a safetensors file into a module, strictly: every tensor must be there and fit; with `spec.new_head`, all but the last layer.
 
     Raises ModelError for a missing or broken file, other tensors or shapes, or other class names.
     """
@@ -57,21 +59,40 @@ def load_into(module: nn.Module, file: str, *, spec: recipe.Network, classes: tu
     if not path.is_file():
         raise ModelError(f"the weights file {path} of {spec.model} does not exist; train it, or give another path")
     card = read_card(path)
-    if "classes" in card and list(card["classes"]) != list(classes):
-        raise ModelError(
-            f"{path} was trained on other classes:\n  weights: {card['classes']}\n  data:    {list(classes)}\nUse weights of this data"
-        )
+    if "classes" in card and not spec.new_head and (wrong := difference(card["classes"], classes, whose="weights")):
+        raise ModelError(f"{path} was trained on {wrong}Use weights of this data, or new_head = true for all but their last layer")
     try:
         tensors = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); train it again or copy it again") from error
-    if problem := _mismatch(module.state_dict(), tensors):
+    wanted = module.state_dict()
+    if spec.new_head:
+        last = tuple(f"{name}." for name in heads.names_of(module, whose=spec.model))
+        wanted, tensors = ({name: tensor for name, tensor in part.items() if not name.startswith(last)} for part in (wanted, tensors))
+    elif problem := _other_outputs(module, tensors):
+        raise ModelError(f"the weights {path} have {problem}; use weights of this data, or new_head = true for all but their last layer")
+    if problem := _mismatch(wanted, tensors):
         made_for = f" (made for {card['model']})" if "model" in card else ""
         raise ModelError(
             f"the weights {path}{made_for} do not fit {spec.model}: {problem}; give the network and args they were trained with"
         )
-    module.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()})
+    floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    module.load_state_dict(floats, strict=not spec.new_head)
     return Loaded(card, sha256_of(path))
+
+
+def _other_outputs(module: nn.Module, found: dict[str, torch.Tensor]) -> str | None:
+    """Return both numbers of classes where only the last layer's outputs differ from the module's."""
+    wanted = module.state_dict()
+    if wanted.keys() != found.keys():
+        return None
+    others = {name for name, tensor in wanted.items() if tensor.shape != found[name].shape}
+    if not others or any(wanted[name].shape[1:] != found[name].shape[1:] for name in others):
+        return None
+    last = [name for name in heads.names_of(module, whose="the network") if f"{name}.weight" in others]
+    if not last or not all(name.startswith(f"{last[0]}.") for name in others):
+        return None
+    return f"{len(found[f'{last[0]}.weight'])} outputs, the data has {len(wanted[f'{last[0]}.weight'])} classes"
 
 
 def _mismatch(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> str | None:

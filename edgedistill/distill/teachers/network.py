@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from edgedistill.distill import networks
+from edgedistill.distill import networks, weights
 from edgedistill.distill.loader import ViewBatch
 from edgedistill.distill.networks import Network
 from edgedistill.distill.taps import Taps
+from edgedistill.distill.teachers.opening import Opened, Opening
 from edgedistill.distill.teachers.teacher import Answers
+from edgedistill.errors import ModelError, RecipeError
+from edgedistill.recipe import Teacher as Spec
 
 
 class NetworkTeacher:
@@ -36,12 +40,13 @@ class NetworkTeacher:
             "macs": macs,
         }
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, Any]:
         """What its answers depend on."""
         network = self.network
-        normalization = {"input_size": network.input_size, "mean": network.mean, "std": network.std}
-        return {"model": network.name, "weights": networks.sha256_of_weights(network.module), **normalization}
+        normalization = {"input_size": network.input_size, "mean": list(network.mean), "std": list(network.std)}
+        tensors = networks.sha256_of_weights(network.module)
+        return {"model": network.name, "weights": tensors, "options": dict(network.options), **normalization}
 
     def to(self, device: torch.device) -> None:
         """Move the network."""
@@ -57,3 +62,32 @@ class NetworkTeacher:
             return Answers(logits, dict(taps.outputs))
         finally:
             taps.remove()
+
+
+def open_network(opening: Opening) -> Opened:
+    """Build a torch network with the outputs that its weights have."""
+    spec, classes = opening.spec, opening.splits.classes
+    if spec.new_head:
+        raise RecipeError(
+            f"teacher.new_head: {spec.model} with a fresh last layer knows nothing that it could teach; "
+            "take it out, or set probe = true instead, which trains one"
+        )
+    names = names_of(spec)
+    if spec.weights == "pretrained":
+        names = networks.pretrained_classes(spec) if names is None and spec.mapping else names
+        outputs, wanted = networks.pretrained_outputs(spec), len(names or classes)
+        if outputs not in (None, wanted):
+            whose = "teacher.classes has" if spec.classes else "the data has"
+            raise ModelError(
+                f"the pretrained {spec.model} has {outputs} outputs, {whose} {wanted} classes; say which of its classes "
+                "are which of the data's by teacher.mapping, or train a layer for these classes on its features: probe = true"
+            )
+    network = networks.build(spec, tuple(names) if names is not None else classes)
+    return Opened(NetworkTeacher(network), len(network.classes or ()), names)
+
+
+def names_of(spec: Spec) -> tuple[str, ...] | None:
+    """Return the names of a network's outputs by its weights' card, or by the recipe where no card says them."""
+    file = Path(spec.weights) if spec.weights and spec.weights != "pretrained" else None
+    card = weights.read_card(file) if file is not None and file.is_file() else {}
+    return tuple(card["classes"]) if "classes" in card else spec.classes
