@@ -69,7 +69,7 @@ def open_splits(data: Data) -> Splits:
         train, validation = split_off(train, data.validation)
     limits = (train.balanced(data.train_limit), validation.balanced(data.test_limit), test.balanced(data.test_limit))
     unlabelled, skipped = _unlabelled(data.unlabelled, train.classes) if data.unlabelled else (None, [])
-    return Splits(*limits, source.licence, (*source.skipped, *skipped), unlabelled)
+    return Splits(*limits, data.licence or source.licence, (*source.skipped, *skipped), unlabelled)
 
 
 def _unlabelled(source: str, classes: Sequence[str]) -> tuple[ImageSet, list[str]]:

@@ -69,6 +69,8 @@ class Data(_Struct, frozen=True, kw_only=True):
     """`folder:PATH` with further training images in any sub-folders; only terms that need no label learn from them."""
     root: str | None = None
     """Where `torchvision:` keeps its downloads; ~/.cache/edgedistill by default."""
+    licence: str | None = None
+    """SPDX name of the images' licence, where the source does not know it."""
     validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
     """Fraction of each class's training images that is held out to watch the training."""
     train_limit: Positive | None = None
