@@ -23,7 +23,7 @@ from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 
 from edgedistill import metrics
 from edgedistill.bundle import write_atomically
-from edgedistill.distill import checkpoint
+from edgedistill.distill import checkpoint, snapshots
 from edgedistill.distill.answers import Answering
 from edgedistill.distill.data import Splits
 from edgedistill.distill.engine import share_of
@@ -108,6 +108,8 @@ def train(job: Job) -> list[dict[str, Any]]:
             if settings.checkpoint_steps and state["step"] % settings.checkpoint_steps == 0 and state["step"] < steps:
                 save(job, optimizer, state)
         state["rows"].append(end_of_epoch(job, epoch, state["sums"], optimizer, time.perf_counter() - started))
+        if fabric.is_global_zero:
+            snapshots.keep(kept(job), recipe, job.out, epoch=epoch + 1)
         state |= {"epoch": epoch + 1, "step": 0, "sums": {}}
         save(job, optimizer, state)
     return state["rows"]

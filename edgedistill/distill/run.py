@@ -9,6 +9,7 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,24 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 
 from edgedistill import metrics, recipe
 from edgedistill.bundle import Preprocess, write_atomically
 from edgedistill.distill import loop, networks, weights
 from edgedistill.distill.assemble import Order, assemble
 from edgedistill.distill.data import Splits, open_splits
-from edgedistill.distill.engine import open_fabric
+from edgedistill.distill.engine import first, in_turn, open_fabric, together
+from edgedistill.distill.failures import explained
 from edgedistill.distill.losses import check_terms
 from edgedistill.distill.networks import Network
 from edgedistill.distill.predict import answers_on, predict, preprocess_of
+from edgedistill.distill.snapshots import card_of
 from edgedistill.distill.teachers import Teacher, open_teacher, sha256_of_teachers
 from edgedistill.errors import DataError, ModelError
 from edgedistill.recipe import Recipe
 
+Say = Callable[[str], None]
 RECIPE, STUDENT, RESULTS, STAGES = "recipe.toml", "student.safetensors", "results.json", "stages"
 
 
@@ -54,33 +59,66 @@ def distill(
     *,
     resume: bool = False,
     progress: loop.Progress = lambda text, done, total: None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> dict[str, Any]:
     """Train the recipe's student into the folder `out` and return the results, which are also in results.json.
 
-    A finished run of the same recipe is not trained again with `resume`; without it, `out` must be empty.
+    A finished run of the same recipe is not trained again with `resume`; without it, `out` must be empty. Of several processes
+    all call this; the first one speaks and writes, and `out` is a folder that all can read.
     """
     check_terms(wanted.distill, has_teacher=bool(wanted.teachers))
-    if resume and (done := finished(out, wanted)) is not None:
-        return done
-    if not resume and out.exists() and any(out.iterdir()):
-        raise DataError(f"{out} is not empty; give --resume to go on there, or another --out")
-    with loop.threads(wanted.train.threads):
-        fabric = open_fabric(wanted)
-        torch.manual_seed(wanted.seed)
-        splits = open_splits(wanted.data)
-        student = networks.build(wanted.student, splits.classes)
-        teacher = open_teacher(wanted, splits, device=fabric.device, progress=progress, say=say)
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / RECIPE, recipe.encode(wanted).encode())
-        gated = gate(teacher, splits, wanted, progress, say) if teacher is not None else {}
-        job = assemble(Order(wanted, splits, student, teacher, out, resume, progress, say), fabric)
+    fabric = open_fabric(wanted)
+    if not fabric.is_global_zero:
+        progress, say = (lambda text, done, total: None), (lambda text: None)
+    with explained(out / loop.CHECKPOINT), loop.threads(wanted.train.threads):
+        if (done := first(fabric, partial(claim, out, wanted, resume=resume))) is not None:
+            return done
+        splits, student, teacher = in_turn(fabric, partial(open_all, wanted, fabric, progress, say), wait=may_download(wanted))
+        gated = first(fabric, lambda: begin(out, wanted, teacher, splits, progress, say))
+        with together(fabric):
+            job = assemble(Order(wanted, splits, student, teacher, out, resume, progress, say), fabric)
         rows = loop.train(job)
-        weights.save(loop.kept(job).module, out / STUDENT, card_of(student, wanted))
-        taught_by = {**gated, **measure_teacher(teacher, splits, wanted, progress)} if teacher is not None else None
-        results = {**results_of(wanted, splits, loop.kept(job), rows, progress), "teacher": taught_by}
-    write_atomically(out / RESULTS, json.dumps(results, indent=2).encode() + b"\n")
-    (out / loop.CHECKPOINT).unlink(missing_ok=True)
+        return first(fabric, lambda: finish(job, wanted, teacher, rows, gated))
+
+
+def claim(out: Path, wanted: Recipe, *, resume: bool) -> dict[str, Any] | None:
+    """Return the results where there is nothing left to do, else None; DataError for a folder in use."""
+    if resume:
+        return finished(out, wanted)
+    if out.exists() and any(out.iterdir()):
+        raise DataError(f"{out} is not empty; give --resume to go on there, or another --out")
+    return None
+
+
+def open_all(wanted: Recipe, fabric: Fabric, progress: loop.Progress, say: Say) -> tuple[Splits, Network, Teacher | None]:
+    """Open the data, build the student, the same in every process, and open the teacher."""
+    torch.manual_seed(wanted.seed)
+    splits = open_splits(wanted.data)
+    student = networks.build(wanted.student, splits.classes)
+    return splits, student, open_teacher(wanted, splits, device=fabric.device, progress=progress, say=say)
+
+
+def may_download(wanted: Recipe) -> bool:
+    """Return whether opening may write files that other processes on this machine open too."""
+    networks_named = (wanted.student, *wanted.teachers)
+    return wanted.data.source.startswith("torchvision:") or any(spec.weights == "pretrained" for spec in networks_named)
+
+
+def begin(out: Path, wanted: Recipe, teacher: Teacher | None, splits: Splits, progress: loop.Progress, say: Say) -> dict[str, Any]:
+    """Make the folder, write the recipe, and return what the teacher is worth."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / RECIPE, recipe.encode(wanted).encode())
+    return gate(teacher, splits, wanted, progress, say) if teacher is not None else {}
+
+
+def finish(job: loop.Job, wanted: Recipe, teacher: Teacher | None, rows: list[dict[str, Any]], gated: dict[str, Any]) -> dict[str, Any]:
+    """Write the student and the results, and return these."""
+    student = loop.kept(job)
+    weights.save(student.module, job.out / STUDENT, card_of(student, wanted))
+    taught_by = {**gated, **measure_teacher(teacher, job.splits, wanted, job.progress)} if teacher is not None else None
+    results = {**results_of(wanted, job.splits, student, rows, job.progress), "teacher": taught_by}
+    write_atomically(job.out / RESULTS, json.dumps(results, indent=2).encode() + b"\n")
+    (job.out / loop.CHECKPOINT).unlink(missing_ok=True)
     return results
 
 
@@ -96,7 +134,7 @@ def finished(out: Path, wanted: Recipe) -> dict[str, Any] | None:
     return results if (results.get("teacher") or {}).get("sha256", "") == sha256_of_teachers(wanted) else None
 
 
-def gate(teacher: Teacher, splits: Splits, wanted: Recipe, progress: loop.Progress, say: Callable[[str], None]) -> dict[str, Any]:
+def gate(teacher: Teacher, splits: Splits, wanted: Recipe, progress: loop.Progress, say: Say) -> dict[str, Any]:
     """Measure the teacher on the validation images before any training; ModelError when it is near chance."""
     tick = lambda done, total: progress("checking the teacher", done, total)  # noqa: E731
     logits = answers_on(teacher, splits.validation, student=wanted.student, tick=tick)
@@ -172,23 +210,6 @@ def environment() -> dict[str, Any]:
     packages = ("torch", "timm", "numpy", "lightning-fabric")
     versions = {name: metadata.version(name) for name in packages}
     return {"python": platform.python_version(), "machine": platform.machine(), "threads": torch.get_num_threads(), "versions": versions}
-
-
-def card_of(student: Network, wanted: Recipe) -> dict[str, Any]:
-    """Return what has to travel with the student's weights."""
-    return {
-        "format": 1,
-        "name": wanted.name,
-        "model": wanted.student.model,
-        "classes": list(student.classes or ()),
-        "input_size": student.input_size,
-        "mean": list(student.mean),
-        "std": list(student.std),
-        "resize": wanted.student.resize,
-        "interpolation": wanted.student.interpolation,
-        "licence": student.licence,
-        "recipe_sha256": recipe.digest(wanted),
-    }
 
 
 def load(path: Path) -> Run:
