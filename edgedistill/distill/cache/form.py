@@ -1,0 +1,100 @@
+"""How logits become rows of a file and logits again.
+
+Dense: each sample's logits minus their mean, which no loss can see. Top-k: the log-probabilities of the k likeliest classes,
+their numbers, and the logarithm of the mass of all others, which are given equal parts of it when they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from edgedistill.errors import ModelError
+from edgedistill.recipe import Cache
+
+#: Up to this many classes all logits are kept; above it the top DEFAULT_TOP_K.
+DENSE_CLASSES = 1000
+DEFAULT_TOP_K = 100
+
+
+class Form(msgspec.Struct, frozen=True):
+    """The form of one sample's logits; `top_k` is None for all of them."""
+
+    classes: int
+    precision: str
+    top_k: int | None
+
+    @classmethod
+    def of(cls, cache: Cache, classes: int) -> Form:
+        """Return the form that a recipe asks for."""
+        top_k = cache.top_k or (DEFAULT_TOP_K if classes > DENSE_CLASSES else None)
+        return cls(classes, cache.precision, top_k if top_k is not None and top_k < classes else None)
+
+    @property
+    def number(self) -> np.dtype:
+        """The type of a stored number."""
+        return np.dtype("<f2" if self.precision == "fp16" else "<f4")
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of a row."""
+        if self.top_k is None:
+            return np.dtype([("logits", self.number, (self.classes,))])
+        index = "<u2" if self.classes <= 2**16 else "<u4"
+        return np.dtype([("log_probs", self.number, (self.top_k,)), ("classes", index, (self.top_k,)), ("log_tail", "<f4")])
+
+    def encode(self, logits_nc: np.ndarray) -> np.ndarray:
+        """Return (N,) rows; ModelError for logits that are not finite, or too large to be kept."""
+        logits = logits_nc.astype(np.float64)
+        rows = np.empty(len(logits), self.dtype)
+        if self.top_k is None:
+            rows["logits"] = kept(logits - logits.mean(axis=1, keepdims=True), self.number)
+            _keep_decisions(rows["logits"], logits.argmax(axis=1))
+        else:
+            log_probs = logits - _log_sum(logits)[:, None]
+            order = np.argsort(-log_probs, axis=1, kind="stable")
+            top, rest = order[:, : self.top_k], order[:, self.top_k :]
+            rows["log_probs"] = kept(np.take_along_axis(log_probs, top, axis=1), self.number)
+            _keep_decisions(rows["log_probs"], np.zeros(len(rows), np.int64))
+            rows["classes"] = top
+            rows["log_tail"] = kept(_log_sum(np.take_along_axis(log_probs, rest, axis=1)), np.dtype("<f4"))
+        return rows
+
+    def decode(self, rows: np.ndarray) -> np.ndarray:
+        """Return (N, classes) float32 logits."""
+        if self.top_k is None:
+            return rows["logits"].astype(np.float32)
+        even = rows["log_tail"] - np.float32(np.log(self.classes - self.top_k))
+        logits = np.repeat(even[:, None], self.classes, axis=1)
+        np.put_along_axis(logits, rows["classes"].astype(np.int64), rows["log_probs"].astype(np.float32), axis=1)
+        return logits
+
+
+def kept(values: np.ndarray, number: np.dtype) -> np.ndarray:
+    """Return values in the type that they are kept in; ModelError where one does not survive it."""
+    with np.errstate(over="ignore"):
+        stored = values.astype(number)
+    if not np.isfinite(stored).all():
+        worst = np.abs(values[~np.isfinite(stored)]).max()
+        raise ModelError(
+            f"the teacher answers {worst:.4g}, which cannot be kept in {8 * number.itemsize} bits; check the teacher, or set "
+            'cache.precision = "fp32" or cache.enabled = false'
+        )
+    return stored
+
+
+def _log_sum(values_nc: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the sum of exponentials of each row."""
+    largest = values_nc.max(axis=1, keepdims=True)
+    return (largest + np.log(np.exp(values_nc - largest).sum(axis=1, keepdims=True)))[:, 0]
+
+
+def _keep_decisions(stored_nc: np.ndarray, decisions: np.ndarray) -> None:
+    """Where rounding made the decided class equal to another one, raise it by the smallest step, in place."""
+    rows = np.arange(len(stored_nc))
+    ties = (stored_nc == stored_nc.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    up: Callable[..., np.ndarray] = np.nextafter
+    raised = up(stored_nc[rows, decisions], np.array(np.inf, stored_nc.dtype))
+    stored_nc[rows[ties], decisions[ties]] = raised[ties]
