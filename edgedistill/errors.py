@@ -4,6 +4,7 @@
     ├── RecipeError           a recipe or an override that cannot be used
     ├── DataError             images or labels that are missing, broken or do not fit
     ├── ModelError            a network that is unknown, or weights that do not fit it
+    ├── TrainingError         a training that ran out of memory or disk, or lost one of its processes
     ├── ConvertError          a conversion that failed
     ├── ParityError           an exported file that does not answer like the student
     ├── BundleError           a bundle that is broken, incomplete or of another format
@@ -22,9 +23,13 @@ from collections.abc import Iterable
 
 
 class EdgeDistillError(Exception):
-    """Base of all errors that a user can put right; `exit_code` is what the commands return."""
+    """Base of all errors that a user can put right; `exit_code` is what the commands return.
+
+    `told_elsewhere` is true where another process of the same command tells the person of it.
+    """
 
     exit_code = 1
+    told_elsewhere = False
 
 
 class RecipeError(EdgeDistillError):
@@ -37,6 +42,14 @@ class DataError(EdgeDistillError):
 
 class ModelError(EdgeDistillError):
     """A network that is unknown, or weights that do not fit it."""
+
+
+class TrainingError(EdgeDistillError):
+    """A training that ran out of memory or disk, or lost one of its processes."""
+
+    def __init__(self, message: str, *, told_elsewhere: bool = False) -> None:
+        super().__init__(message)
+        self.told_elsewhere = told_elsewhere
 
 
 class ConvertError(EdgeDistillError):

@@ -84,7 +84,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except EdgeDistillError as error:
         if isinstance(error, ParityError) and error.table:
             click.echo(error.table, err=True)
-        click.echo(f"Error: {error}", err=True)
+        if not error.told_elsewhere:
+            click.echo(f"Error: {error}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)

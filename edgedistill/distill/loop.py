@@ -5,12 +5,11 @@ What the loss is stands in `losses`, where the teacher's answers come from in `a
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,21 @@ from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr
 from timm.scheduler import CosineLRScheduler  # type: ignore[attr-defined]
 from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 
-from edgedistill import metrics
-from edgedistill.bundle import write_atomically
-from edgedistill.distill import checkpoint, snapshots
+from edgedistill.distill import checkpoint, rows, snapshots
 from edgedistill.distill.answers import Answering
 from edgedistill.distill.data import Splits
-from edgedistill.distill.engine import share_of
+from edgedistill.distill.engine import first, share_of, together
 from edgedistill.distill.images import ImageSet
 from edgedistill.distill.learner import Learner
 from edgedistill.distill.loader import EpochOrder, ViewBatch, Views, load
 from edgedistill.distill.losses.batch import Batch
 from edgedistill.distill.networks import Network
-from edgedistill.distill.predict import predict, preprocess_of
+from edgedistill.distill.predict import preprocess_of
+from edgedistill.distill.rows import LOOK_EVERY, Sums, row_of, validate, write_rows
 from edgedistill.errors import ModelError, RecipeError, close_matches
 from edgedistill.recipe import Recipe, Train, digest
 
-CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
+CHECKPOINT, METRICS = "checkpoint.safetensors", rows.METRICS
 #: Told what is going on, and how much of it is done: (description, done, total).
 Progress = Callable[[str, int, int], None]
 
@@ -78,12 +76,14 @@ def train(job: Job) -> list[dict[str, Any]]:
     model, optimizer = fabric.setup(job.learner, make_optimizer(job.learner, settings))
     schedule = make_schedule(optimizer, settings, steps)
     state = restore(job, optimizer)
+    look_every = 1 if fabric.device.type == "cpu" else LOOK_EVERY
 
     for epoch in range(state["epoch"], settings.epochs):
         started = time.perf_counter()
         views = views_of(job, epoch)
         if job.answers is not None:
             job.answers.prepare(views, epoch)
+        sums = Sums(state["sums"] if fabric.is_global_zero else {}, fabric.device)
         order = EpochOrder(len(views), settings.batch_size, seed=recipe.seed, epoch=epoch, start=state["step"], share=share)
         model.train()
         for number, piece in enumerate(load(views, order, workers=settings.workers), start=1):
@@ -92,9 +92,10 @@ def train(job: Job) -> list[dict[str, Any]]:
             pixels, batch = fabric.to_device(piece.views), batch_of(job, piece, epoch)
             with fabric.no_backward_sync(model, enabled=not is_whole):
                 loss, terms, answers = model(pixels, batch, epoch)
-                check_finite(loss, epoch, state["step"])
+                sums.add(loss, terms, answers, batch.labels)
+                if number % look_every == 0:
+                    sums.check_finite(epoch, state["step"])
                 fabric.backward(loss / settings.accumulate)
-            add_up(state["sums"], loss, terms, answers, batch.labels)
             if not is_whole:
                 continue
             if settings.clip_grad_norm:
@@ -106,10 +107,12 @@ def train(job: Job) -> list[dict[str, Any]]:
             state["step"] += 1
             job.progress(f"training {recipe.name}", epoch * steps + state["step"], settings.epochs * steps)
             if settings.checkpoint_steps and state["step"] % settings.checkpoint_steps == 0 and state["step"] < steps:
-                save(job, optimizer, state)
-        state["rows"].append(end_of_epoch(job, epoch, state["sums"], optimizer, time.perf_counter() - started))
-        if fabric.is_global_zero:
-            snapshots.keep(kept(job), recipe, job.out, epoch=epoch + 1)
+                save(job, optimizer, state | {"sums": sums.share(fabric)})
+        sums.check_finite(epoch, state["step"])
+        validation = validate(kept(job), job.splits.validation, student=recipe.student, fabric=fabric)
+        lr, seconds = optimizer.param_groups[0]["lr"], time.perf_counter() - started
+        state["rows"].append(row_of(sums.share(fabric), validation, epoch=epoch, lr=lr, seconds=seconds))
+        first(fabric, partial(snapshots.keep, kept(job), recipe, job.out, epoch=epoch + 1))
         state |= {"epoch": epoch + 1, "step": 0, "sums": {}}
         save(job, optimizer, state)
     return state["rows"]
@@ -186,11 +189,25 @@ def views_of(job: Job, epoch: int) -> Views:
 
 
 def save(job: Job, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Write checkpoint and metrics."""
-    if job.fabric.is_global_zero:
-        checkpoint.save(job.out / CHECKPOINT, modules_of(job), optimizer, state)
+    """Write checkpoint and metrics, once it is sure that they are good; the ones before are kept until then."""
+    check_weights(job, state)
+    whole = state | {"scaler": job.fabric.strategy.precision.state_dict()}
+    random = checkpoint.random_states(job.fabric)
+
+    def write() -> None:
+        checkpoint.save(job.out / CHECKPOINT, modules_of(job), optimizer, progress=whole, random=random)
         write_rows(job.out / METRICS, state["rows"])
-    job.fabric.barrier()
+
+    first(job.fabric, write)
+
+
+def check_weights(job: Job, state: dict[str, Any]) -> None:
+    """Raise ModelError for weights that are not finite: the loss before the last step cannot show what that step did to them."""
+    weights = [parameter.detach() for parameter in modules_of(job).parameters()]
+    if not torch.isfinite(torch.stack(torch._foreach_norm(weights))).all():
+        raise ModelError(
+            f"weights are not finite after epoch {state['epoch']}, step {state['step']}; lower train.lr or set train.clip_grad_norm"
+        )
 
 
 def modules_of(job: Job) -> torch.nn.ModuleDict:
@@ -202,55 +219,15 @@ def modules_of(job: Job) -> torch.nn.ModuleDict:
 def restore(job: Job, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return where to begin: at the checkpoint when resuming, else at the start.
 
-    A checkpoint of another recipe is refused; the metrics file is cut back to what the checkpoint knows of.
+    A checkpoint of another recipe or number of processes is refused; the metrics file is cut back to what the checkpoint knows of.
     """
+    fabric = job.fabric
+    start = {"recipe": digest(job.recipe), "processes": fabric.world_size, "epoch": 0, "step": 0, "sums": {}, "rows": []}
     if not (job.resume and (job.out / CHECKPOINT).exists()):
-        return {"recipe": digest(job.recipe), "epoch": 0, "step": 0, "sums": {}, "rows": []}
-    state = checkpoint.load(job.out / CHECKPOINT, modules_of(job), optimizer)
-    if state["recipe"] != digest(job.recipe):
-        raise RecipeError(f"the checkpoint in {job.out} is of another recipe; give the same recipe and --set, or another --out")
-    write_rows(job.out / METRICS, state["rows"])
+        return start
+    with together(fabric):
+        state = checkpoint.load(job.out / CHECKPOINT, modules_of(job), optimizer, fabric=fabric)
+        if state["recipe"] != start["recipe"]:
+            raise RecipeError(f"the checkpoint in {job.out} is of another recipe; give the same recipe and --set, or another --out")
+    first(fabric, lambda: write_rows(job.out / METRICS, state["rows"]))
     return state
-
-
-def check_finite(loss: torch.Tensor, epoch: int, step: int) -> None:
-    """Raise ModelError for a loss that is infinite or not a number, before it spoils the weights."""
-    if not math.isfinite(loss.item()):
-        raise ModelError(f"the loss is {loss.item()} in epoch {epoch}, step {step}; lower train.lr or set train.clip_grad_norm")
-
-
-def add_up(sums: dict[str, float], loss: torch.Tensor, terms: dict[str, torch.Tensor], answers: torch.Tensor, labels: torch.Tensor) -> None:
-    """Add one batch to the epoch's sums; `labelled` and `hits` count images that have a label."""
-    images = len(labels)
-    values = {
-        "images": images,
-        "loss": loss.item() * images,
-        "labelled": int((labels >= 0).sum()),
-        "hits": int((answers.argmax(1) == labels).sum()),
-    }
-    values |= {f"term.{name}": term.item() * images for name, term in terms.items()}
-    for name, value in values.items():
-        sums[name] = sums.get(name, 0.0) + value
-
-
-def end_of_epoch(job: Job, epoch: int, sums: dict[str, float], optimizer: torch.optim.Optimizer, seconds: float) -> dict[str, Any]:
-    """Validate and return the epoch's row of metrics; losses are means over images, in nats."""
-    validation = job.splits.validation
-    logits = predict(kept(job), validation, student=job.recipe.student)
-    images = sums["images"]
-    return {
-        "epoch": epoch + 1,
-        "lr": optimizer.param_groups[0]["lr"],
-        "loss": sums["loss"] / images,
-        "terms": {name.removeprefix("term."): value / images for name, value in sums.items() if name.startswith("term.")},
-        "train_accuracy": sums["hits"] / max(1, sums["labelled"]),
-        "val_accuracy": metrics.accuracy(logits, validation.labels),
-        "val_loss": metrics.negative_log_likelihood(logits, validation.labels),
-        "seconds": round(seconds, 2),
-        "images_per_second": round(images / seconds, 1),
-    }
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write one JSON object a line, in one step."""
-    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
