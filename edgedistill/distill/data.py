@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgedistill.distill.images import FileList, Frames, GreyArray, ImageSet, decode_file, split_off
+from edgedistill.distill.shards.frames import Shards
+from edgedistill.distill.shards.source import open_shards, open_unlabelled
 from edgedistill.errors import DataError, MissingExtraError, RecipeError, close_matches
 from edgedistill.recipe import Data
 
@@ -59,7 +61,7 @@ def open_splits(data: Data) -> Splits:
     """Open the recipe's source and split it; a split that the source lacks is carved out of train, class by class."""
     kind, _, argument = data.source.partition(":")
     if kind not in SOURCES:
-        known = ["embedded", "torchvision:NAME", "folder:PATH"]
+        known = ["embedded", "torchvision:NAME", "folder:PATH", "webdataset:SHARDS"]
         raise RecipeError(f"data.source: unknown source {data.source!r}.{close_matches(kind, SOURCES)} Known: {', '.join(known)}")
     source = SOURCES[kind](argument, data)
     train, validation, test = source.train, source.validation, source.test
@@ -69,14 +71,19 @@ def open_splits(data: Data) -> Splits:
         train, validation = split_off(train, data.validation)
     limits = (train.balanced(data.train_limit), validation.balanced(data.test_limit), test.balanced(data.test_limit))
     unlabelled, skipped = _unlabelled(data.unlabelled, train.classes) if data.unlabelled else (None, [])
+    for held in limits[1:]:
+        if isinstance(held.frames, Shards):
+            held.frames.hold(held.index)
     return Splits(*limits, data.licence or source.licence, (*source.skipped, *skipped), unlabelled)
 
 
 def _unlabelled(source: str, classes: Sequence[str]) -> tuple[ImageSet, list[str]]:
-    """Open all images below a folder, in any sub-folders, as images without labels."""
+    """Open all images below a folder, in any sub-folders, or in shards, as images without labels."""
     kind, _, path = source.partition(":")
+    if kind == "webdataset":
+        return open_unlabelled(path, classes)
     if kind != "folder":
-        raise RecipeError(f"data.unlabelled: unknown source {source!r}; write folder:PATH")
+        raise RecipeError(f"data.unlabelled: unknown source {source!r}; write folder:PATH or webdataset:SHARDS")
     root = Path(path)
     paths = _image_files(root) if root.is_dir() else []
     if not paths:
@@ -179,6 +186,12 @@ def _class_folders(root: Path, classes: Sequence[str] | None = None) -> tuple[Im
     return ImageSet.of(frames, np.array([label for _, label in good]), found), broken
 
 
+def webdataset(argument: str, data: Data) -> Source:
+    """Open tar shards: those whose file name begins with val or test are these splits, all others are for training."""
+    splits, skipped = open_shards(argument)
+    return Source(splits["train"], splits.get("validation"), splits.get("test"), "unknown", tuple(skipped))
+
+
 def _checked(files: Sequence[tuple[Path, int]], root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     """Return the files that can be decoded and the names of the others; DataError for too many of these."""
     good, broken = _decodable(files)
@@ -205,4 +218,9 @@ def _decodable(files: Sequence[tuple[Path, int]]) -> tuple[list[tuple[Path, int]
     return good, [wrong for wrong in problems if wrong is not None]
 
 
-SOURCES: dict[str, Callable[[str, Data], Source]] = {"embedded": embedded, "torchvision": torchvision, "folder": folder}
+SOURCES: dict[str, Callable[[str, Data], Source]] = {
+    "embedded": embedded,
+    "torchvision": torchvision,
+    "folder": folder,
+    "webdataset": webdataset,
+}

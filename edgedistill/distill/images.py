@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import cv2
 import numpy as np
@@ -59,21 +59,47 @@ class Joined:
 
     def __init__(self, first: Frames, second: Frames) -> None:
         self._first, self._second = first, second
+        self.numbers = np.concatenate([numbers_of(first), numbers_of(second) + (0 if hasattr(second, "numbers") else len(first))])
 
     def __len__(self) -> int:
         return len(self._first) + len(self._second)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self._first[index] if index < len(self._first) else self._second[index - len(self._first)]
+        frames, place = self.at(index)
+        return frames[place]
+
+    def at(self, index: int) -> tuple[Frames, int]:
+        """Return the list that an index lies in, and the place there."""
+        return (self._first, index) if index < len(self._first) else (self._second, index - len(self._first))
 
 
 def decode_file(path: Path) -> np.ndarray:
     """Return an image file as (H, W, 3) uint8 BGR; DataError for one that is broken or cut short."""
+    return decode(path, str(path))
+
+
+def decode(source: Path | IO[bytes], name: str) -> np.ndarray:
+    """Return an encoded image as (H, W, 3) uint8 BGR; DataError, with its name, for one that is broken or cut short."""
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be decoded ({error}); remove it or replace it") from error
+        raise DataError(f"{name} cannot be decoded ({error}); remove it or replace it") from error
+
+
+def numbers_of(frames: Frames) -> np.ndarray:
+    """Return the (N,) int64 numbers that views of these frames are keyed by: their places, where frames have none of their own."""
+    return np.asarray(getattr(frames, "numbers", np.arange(len(frames))), np.int64)
+
+
+def fingerprint_of(frames: Frames, index: int) -> bytes:
+    """Return the bytes that a frame is known by: its shape and pixels, or what its source takes for them."""
+    if isinstance(frames, Joined):
+        return fingerprint_of(*frames.at(index))
+    if (own := getattr(frames, "fingerprint", None)) is not None:
+        return bytes(own(index))
+    frame = frames[index]
+    return str(frame.shape).encode() + frame.tobytes()
 
 
 @dataclass(frozen=True)
@@ -102,6 +128,11 @@ class ImageSet:
         """Return image number `position` of this set, (H, W, 3) uint8 BGR."""
         return self.frames[int(self.index[position])]
 
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """(N,) int64: what the views of each image are keyed by, so that they do not change with the subset."""
+        return numbers_of(self.frames)[self.index]
+
     def take(self, positions: np.ndarray) -> ImageSet:
         """Return the set of these positions, in their order."""
         return replace(self, index=self.index[positions], labels=self.labels[positions])
@@ -124,12 +155,14 @@ class ImageSet:
 
     @cached_property
     def sha256(self) -> str:
-        """The SHA-256 of every pixel, label and class name, in order."""
+        """The SHA-256 of every label and class name, and of every pixel, in order.
+
+        Images in shards are known by their key and their number of bytes instead: their pixels are too many to be read for this.
+        """
         digest = hashlib.sha256("\0".join(self.classes).encode())
         digest.update(self.labels.tobytes())
-        for frame in self:
-            digest.update(str(frame.shape).encode())
-            digest.update(frame.tobytes())
+        for index in self.index.tolist():
+            digest.update(fingerprint_of(self.frames, index))
         return digest.hexdigest()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from edgedistill.bundle import Preprocess
 from edgedistill.distill.images import ImageSet
+from edgedistill.distill.shards.frames import Shards
+from edgedistill.distill.shards.order import stream_order
+from edgedistill.distill.shards.stream import ShardStream
 from edgedistill.distill.views import ViewKey, make_view
 from edgedistill.recipe import Augment
 
@@ -52,10 +56,14 @@ class Views(Dataset[View]):
         return len(self.images)
 
     def __getitem__(self, position: int) -> View:
-        # keyed by the image's index in its source, so that a view does not change with the subset that is trained on
-        number, label = int(self.images.index[position]), int(self.images.labels[position])
+        return self.of(self.images.frame(position), position)
+
+    def of(self, frame_bgr: np.ndarray, position: int) -> View:
+        """Return the view of a position, whose frame is at hand."""
+        # keyed by the image's number in its source, so that a view does not change with the subset that is trained on
+        number, label = int(self.images.numbers[position]), int(self.images.labels[position])
         key = ViewKey(self.seed, self.view, number)
-        pixels = make_view(self.images.frame(position), key, augment=self.augment, spec=self.spec)
+        pixels = make_view(frame_bgr, key, augment=self.augment, spec=self.spec)
         return View(pixels.copy(), label, position, number, label, 1.0)
 
 
@@ -74,10 +82,15 @@ class EpochOrder(Sampler[list[int]]):
     """
 
     def __init__(self, size: int, batch_size: int, *, seed: int, epoch: int, start: int = 0, share: Share = Share()) -> None:  # noqa: B008 (immutable)
-        order = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64))).permutation(size)
-        batches = [order[i * batch_size : (i + 1) * batch_size] for i in range(start, size // batch_size)]
+        self.batch_size, self.seed, self.epoch, self.start, self.share = batch_size, seed, epoch, start, share
+        self.batches = self.cut(np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64))).permutation(size))
+
+    def cut(self, order: np.ndarray) -> list[list[int]]:
+        """Return this process's share of the whole batches of positions in their order, from batch `start` on."""
+        size, share = self.batch_size, self.share
+        batches = [order[i * size : (i + 1) * size] for i in range(self.start, len(order) // size)]
         mine = [batch[share.rank :: share.processes] for batch in batches]
-        self.batches = [batch[piece :: share.pieces].tolist() for batch in mine for piece in range(share.pieces)]
+        return [batch[piece :: share.pieces].tolist() for batch in mine for piece in range(share.pieces)]
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)
@@ -99,8 +112,27 @@ def collate(items: list[View]) -> ViewBatch:
     )
 
 
-def load(views: Views, order: Iterable[list[int]], *, workers: int) -> DataLoader[ViewBatch]:
-    """Return a loader over `order`; the batches are the same for any number of workers."""
+def load(views: Views, order: EpochOrder | Sequence[list[int]], *, workers: int) -> DataLoader[ViewBatch]:
+    """Return a loader over an epoch's order, or over any batches of positions; they are the same for any number of workers.
+
+    An epoch of images in shards is brought into an order that a stream can deliver, and is streamed from shards that cannot be
+    read at any place. Other batches are read from these by one worker, and best in ascending order.
+    """
     # a generator of its own: otherwise each new loader draws from the global state, and a resumed run would differ
     generator = torch.Generator().manual_seed(0)
-    return DataLoader(views, batch_sampler=order, num_workers=workers, collate_fn=collate, generator=generator)  # type: ignore[arg-type]
+    batches = order.batches if isinstance(order, EpochOrder) else order
+    frames = views.images.frames
+    if isinstance(frames, Shards) and isinstance(order, EpochOrder):
+        stream = stream_order(views.images, order.batch_size, seed=order.seed, epoch=order.epoch)
+        batches = order.cut(stream.positions)
+        if not frames.is_seekable:
+            data = ShardStream(views.images, batches, order=stream, make=partial(streamed, views))
+            return DataLoader(data, batch_size=None, num_workers=workers, generator=generator)
+    if isinstance(frames, Shards) and not frames.is_seekable:
+        workers = min(workers, 1)
+    return DataLoader(views, batch_sampler=batches, num_workers=workers, collate_fn=collate, generator=generator)  # type: ignore[arg-type]
+
+
+def streamed(views: Views, positions: list[int], frames: list[np.ndarray]) -> ViewBatch:
+    """Return a batch of views whose frames came from a stream."""
+    return collate([views.of(frame, position) for frame, position in zip(frames, positions, strict=True)])

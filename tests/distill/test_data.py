@@ -1,4 +1,4 @@
-"""The three data sources, their splits, and what they say of bad input."""
+"""The data sources, their splits, and what they say of bad input."""
 
 import gzip
 import hashlib
@@ -100,7 +100,7 @@ def test_embedded_and_torchvision_name_the_classes_in_one_order() -> None:
     [
         ("embeded", "Did you mean 'embedded'"),
         ("torchvision:FashonMNIST", "Did you mean 'FashionMNIST'"),
-        ("folders:x", "Known: embedded, torchvision:NAME, folder:PATH"),
+        ("folders:x", "Known: embedded, torchvision:NAME, folder:PATH, webdataset:SHARDS"),
         ("s3:bucket", "unknown source"),
     ],
 )
@@ -109,8 +109,8 @@ def test_unknown_sources_offer_close_matches(source: str, message: str) -> None:
         open_splits(Data(source=source))
 
 
-def test_sources_are_the_three_that_the_message_lists() -> None:
-    assert list(SOURCES) == ["embedded", "torchvision", "folder"]
+def test_sources_are_those_that_the_message_lists() -> None:
+    assert list(SOURCES) == ["embedded", "torchvision", "folder", "webdataset"]
 
 
 def test_a_wheel_without_the_checkout_says_what_to_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
