@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def open_splits(data: Data) -> Splits:
         known = ["embedded", "torchvision:NAME", "folder:PATH", "webdataset:SHARDS"]
         raise RecipeError(f"data.source: unknown source {data.source!r}.{close_matches(kind, SOURCES)} Known: {', '.join(known)}")
     source = SOURCES[kind](argument, data)
-    train, validation, test = source.train, source.validation, source.test
+    train, validation, test = source.train, _from(source.validation, "validation"), _from(source.test, "test")
     if test is None:
         train, test = split_off(train, 0.2)
     if validation is None:
@@ -75,6 +76,10 @@ def open_splits(data: Data) -> Splits:
         if isinstance(held.frames, Shards):
             held.frames.hold(held.index)
     return Splits(*limits, data.licence or source.licence, (*source.skipped, *skipped), unlabelled)
+
+
+def _from(images: ImageSet | None, origin: str) -> ImageSet | None:
+    return replace(images, origin=origin) if images is not None else None
 
 
 def _unlabelled(source: str, classes: Sequence[str]) -> tuple[ImageSet, list[str]]:

@@ -104,12 +104,16 @@ def fingerprint_of(frames: Frames, index: int) -> bytes:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images with their labels; `labels` is (N,) int64, an index into `classes`, or -1 for an image without a label."""
+    """Images with their labels; `labels` is (N,) int64, an index into `classes`, or -1 for an image without a label.
+
+    `origin` names the source's split that the frames are from: "train" also for images that were carved out of it.
+    """
 
     frames: Frames
     labels: np.ndarray
     classes: tuple[str, ...]
     index: np.ndarray
+    origin: str = "train"
 
     @classmethod
     def of(cls, frames: Frames, labels: np.ndarray, classes: Sequence[str]) -> ImageSet:

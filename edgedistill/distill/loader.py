@@ -20,7 +20,7 @@ from edgedistill.recipe import Augment
 
 
 class View(NamedTuple):
-    """One view, (H, W, 3) uint8 RGB, with its label, its position in the image set, and its image's number in the source."""
+    """One view, (H, W, 3) uint8 RGB, with its label, its position in the image set, and its image's number and split in the source."""
 
     pixels: np.ndarray
     label: int
@@ -28,6 +28,7 @@ class View(NamedTuple):
     number: int
     other_label: int
     share: float
+    origin: str = "train"
 
 
 class ViewBatch(NamedTuple):
@@ -35,7 +36,7 @@ class ViewBatch(NamedTuple):
 
     views: (N, H, W, 3) uint8 RGB; labels: (N,) int64, -1 without a label; positions: (N,) int64, where in the image set each
     view is from; numbers: (N,) int64, the image's number in its source; other_labels and share: (N,) int64 and float32, of
-    mixed views: the label of the second image, and how much of the view is the first.
+    mixed views: the label of the second image, and how much of the view is the first; origin: the source's split they are from.
     """
 
     views: torch.Tensor
@@ -44,6 +45,7 @@ class ViewBatch(NamedTuple):
     numbers: torch.Tensor
     other_labels: torch.Tensor
     share: torch.Tensor
+    origin: str = "train"
 
 
 class Views(Dataset[View]):
@@ -64,7 +66,7 @@ class Views(Dataset[View]):
         number, label = int(self.images.numbers[position]), int(self.images.labels[position])
         key = ViewKey(self.seed, self.view, number)
         pixels = make_view(frame_bgr, key, augment=self.augment, spec=self.spec)
-        return View(pixels.copy(), label, position, number, label, 1.0)
+        return View(pixels.copy(), label, position, number, label, 1.0, self.images.origin)
 
 
 class Share(NamedTuple):
@@ -101,7 +103,7 @@ class EpochOrder(Sampler[list[int]]):
 
 def collate(items: list[View]) -> ViewBatch:
     """Stack single views into a batch."""
-    pixels, labels, positions, numbers, other_labels, share = zip(*items, strict=True)
+    pixels, labels, positions, numbers, other_labels, share, origins = zip(*items, strict=True)
     return ViewBatch(
         views=torch.from_numpy(np.stack(pixels)),
         labels=torch.tensor(labels),
@@ -109,6 +111,7 @@ def collate(items: list[View]) -> ViewBatch:
         numbers=torch.tensor(numbers),
         other_labels=torch.tensor(other_labels),
         share=torch.tensor(share, dtype=torch.float32),
+        origin=origins[0],
     )
 
 
