@@ -12,7 +12,7 @@ from tiny_network import RECIPE
 from edgedistill import bundle, metrics, pipeline, recipe
 from edgedistill.distill import run
 from edgedistill.distill.data import open_splits
-from edgedistill.errors import DataError, EdgeDistillError
+from edgedistill.errors import EdgeDistillError
 from edgedistill.recipe import Term
 
 ROOT = Path(__file__).parents[1]
@@ -128,19 +128,6 @@ def test_a_folder_source_is_named_without_the_machine_s_path(plain: Path, image_
     assert made_from.dataset == "folder:photos"
 
 
-@pytest.fixture
-def image_copy(tmp_path: Path) -> Path:
-    """The first embedded test images of each class, as class folders of PNG files."""
-    import cv2
-
-    test = open_splits(recipe.Data(source="embedded")).test.balanced(60)
-    for position, frame in enumerate(test):
-        folder = tmp_path / "photos" / test.classes[test.labels[position]].replace("/", " or ")
-        folder.mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(folder / f"{position}.png"), frame)
-    return tmp_path / "photos"
-
-
 def test_export_of_a_run_whose_data_has_changed_is_refused(plain: Path, captured: Captured, tmp_path: Path, image_copy: Path) -> None:
     shutil.rmtree(image_copy / "Bag")
     shutil.copytree(plain, tmp_path / "run")
@@ -150,36 +137,6 @@ def test_export_of_a_run_whose_data_has_changed_is_refused(plain: Path, captured
     with pytest.raises(EdgeDistillError, match="restore the data"):
         pipeline.export(tmp_path / "run", tmp_path / "bundle", changes={}, progress=quiet)
     assert captured.job is None
-
-
-def test_evaluate_a_run(plain: Path) -> None:
-    results = pipeline.evaluate(plain, source=None, file=None, progress=quiet)
-    assert (results["name"], results["images"], results["source"]) == ("tiny", 300, "embedded")
-    assert results["entries"][0]["accuracy"] == pytest.approx(run.load(plain).results["student"]["accuracy"])
-
-
-def test_images_whose_classes_are_in_another_order_are_scored_by_name(image_copy: Path) -> None:
-    data = recipe.Data(source=f"folder:{image_copy}")
-    sorted_names = open_splits(data).classes
-    wanted = tuple(reversed(sorted_names))
-    images = pipeline._test_images(data, wanted)
-    assert images.classes == wanted
-    assert [images.classes[label] for label in images.labels] == [sorted_names[label] for label in open_splits(data).test.labels]
-
-
-def test_evaluate_on_other_classes_shows_both_lists(image_copy: Path) -> None:
-    (image_copy / "Bag").rename(image_copy / "Sack")
-    with pytest.raises(DataError, match=r"(?s)'Bag'.*'Sack'"):
-        pipeline.evaluate(BUNDLE, source=f"folder:{image_copy}", file=None, progress=quiet)
-
-
-def test_evaluate_one_file_of_a_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = recipe.Data(source="embedded", test_limit=100)
-    monkeypatch.setattr(pipeline, "Data", lambda source: few)
-    results = pipeline.evaluate(BUNDLE, source=None, file="onnx-fp32", progress=quiet)
-    (entry,) = results["entries"]
-    assert (entry["format"], entry["precision"], results["images"]) == ("onnx", "fp32", 100)
-    assert entry["accuracy"] > 0.75
 
 
 def test_figures_by_hand() -> None:
