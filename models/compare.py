@@ -63,9 +63,9 @@ def assistant(base: Recipe) -> Recipe:
     return msgspec.structs.replace(base, schedule=Recursive(assistants=(between,)))
 
 
-#: Student's layer to teacher's layer for terms on features, at a quarter and at an eighth of the input's side.
+#: Student's layer to teacher's layer for terms on features, one in the middle of both networks and one behind it.
 LAYERS: dict[str, dict[str, str]] = {
-    "cifar10": {"blocks.1": "layer2", "blocks.3": "layer3"},
+    "cifar10": {"blocks.1": "blocks.2", "blocks.3": "blocks.4"},
     "garments": {"blocks.2": "blocks.2", "blocks.4": "blocks.4"},
 }
 ASSISTANTS: dict[str, dict[str, Any]] = {
@@ -81,7 +81,7 @@ METHODS: dict[str, Change] = {
     "dist": terms(label(1.0), Term(loss="dist", weight=2.0, temperature=4.0)),
     "logit-standardized": terms(label(), Term(loss="kd", weight=9.0, temperature=2.0, standardize=True)),
     "hints": features("hint", 1.0),
-    "attention": features("attention", 1000.0),
+    "attention": features("attention", 1.0),
     "ensemble": lambda base: base,
     "born-again": born_again,
     "assistant": assistant,
@@ -106,7 +106,7 @@ def write(pair: str, base: Recipe, runs: list[dict[str, Any]], last: dict[str, A
     """Write models/comparison-PAIR/results.json anew from all runs."""
     student = {key: last["student"][key] for key in ("model", "parameters", "macs", "input_size")}
     teachers = [spec.model for spec in base.teachers]
-    images = {**last["data"]["images"], "unlabelled": sum(1 for _ in Path((base.data.unlabelled or "").removeprefix("folder:")).rglob("*.jpg"))}
+    images = last["data"]["images"]
     train = {key: getattr(base.train, key) for key in ("epochs", "batch_size", "optimizer", "lr", "weight_decay")}
     whole = {"schema": 1, "name": f"comparison-{pair}", "student": student, "teachers": teachers, "images": images, "train": train}
     whole |= {"runs": runs, "environment": last["environment"]}
@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("pair", choices=sorted(LAYERS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--smoke", action="store_true", help="A few batches of each, into a folder of its own; no figures are written.")
     parser.add_argument("--methods", default=",".join(METHODS), help="Names separated by commas; all by default.")
     arguments = parser.parse_args()
     base = recipe.load(ROOT / "models" / "comparison" / f"{arguments.pair}.toml")
@@ -128,14 +129,16 @@ def main() -> None:
     with progress_bars() as tell:
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             for name in arguments.methods.split(","):
-                folder = ROOT / "runs" / "compare" / arguments.pair / f"{name}-{seed}"
+                folder = ROOT / "runs" / ("compare-smoke" if arguments.smoke else "compare") / arguments.pair / f"{name}-{seed}"
                 wanted = method(base, name, seed)
+                wanted = wanted.smoke() if arguments.smoke else wanted
                 results = schedules.distill(
                     wanted, folder, resume=folder.exists(), progress=lambda text, d, t, title=folder.name: tell(f"{title}: {text}", d, t)
                 )
                 runs.append(figures(wanted, name, results))
                 note(f"{name}, seed {seed}: {runs[-1]['accuracy']:.2%} ({runs[-1]['seconds']:.0f} s)")
-                write(arguments.pair, base, runs, results)
+                if not arguments.smoke:
+                    write(arguments.pair, base, runs, results)
 
 
 if __name__ == "__main__":
