@@ -20,7 +20,7 @@ import msgspec
 from edgedistill import recipe
 from edgedistill.bundle import write_atomically
 from edgedistill.cli.output import note, progress_bars
-from edgedistill.distill import run, schedules
+from edgedistill.distill import schedules
 from edgedistill.recipe import BornAgain, Recipe, Recursive, Term
 
 ROOT = Path(__file__).parents[1]
