@@ -29,6 +29,7 @@ from edgedistill.distill.failures import explained
 from edgedistill.distill.losses import check_terms
 from edgedistill.distill.networks import Network
 from edgedistill.distill.predict import answers_on, predict, preprocess_of
+from edgedistill.distill.self_teacher import as_teacher, check_self_teacher
 from edgedistill.distill.snapshots import card_of
 from edgedistill.distill.teachers import Teacher, open_teacher, sha256_of_teachers
 from edgedistill.errors import DataError, ModelError
@@ -67,6 +68,7 @@ def distill(
     all call this; the first one speaks and writes, and `out` is a folder that all can read.
     """
     check_terms(wanted.distill, has_teacher=bool(wanted.teachers))
+    check_self_teacher(wanted)
     fabric = open_fabric(wanted)
     if not fabric.is_global_zero:
         progress, say = (lambda text, done, total: None), (lambda text: None)
@@ -117,6 +119,8 @@ def finish(job: loop.Job, wanted: Recipe, teacher: Teacher | None, rows: list[di
     weights.save(student.module, job.out / STUDENT, card_of(student, wanted))
     taught_by = {**gated, **measure_teacher(teacher, job.splits, wanted, job.progress)} if teacher is not None else None
     results = {**results_of(wanted, job.splits, student, rows, job.progress), "teacher": taught_by}
+    if wanted.is_self_taught:
+        results["teacher"] = as_teacher(results)
     write_atomically(job.out / RESULTS, json.dumps(results, indent=2).encode() + b"\n")
     (job.out / loop.CHECKPOINT).unlink(missing_ok=True)
     return results

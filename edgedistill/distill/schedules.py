@@ -18,6 +18,7 @@ from edgedistill import recipe
 from edgedistill.bundle import write_atomically
 from edgedistill.distill import loop, run, weights
 from edgedistill.distill.losses import LOSSES, check_terms
+from edgedistill.distill.snapshots import card_of
 from edgedistill.distill.stage_checks import check_networks
 from edgedistill.distill.stage_results import ensemble_of, row_of, whole_results
 from edgedistill.errors import DataError, RecipeError
@@ -103,15 +104,17 @@ def expand(whole: Recipe, out: Path) -> tuple[Stage, ...]:
     """Return the stages of a recipe with a schedule; RecipeError for terms that do not fit it."""
     assert whole.schedule is not None
     kind = str(whole.schedule.__struct_config__.tag)
-    if not any(LOSSES[term.loss].needs & {"teacher", "features"} for term in whole.distill if term.loss in LOSSES):
+    check_terms(whole.distill, has_teacher=True)
+    if not any(LOSSES[term.loss].needs & {"teacher", "features"} for term in whole.distill):
         raise RecipeError(f"schedule {kind}: no term learns from a teacher, so that stages cannot teach each other; add loss = 'kd'")
+    if whole.is_self_taught and isinstance(whole.schedule, Recursive):
+        raise RecipeError("schedule recursive: teacher.model 'ema' is the student itself, not a larger network; name one, or none")
     steps = SCHEDULES[kind](whole)
     stages: list[Stage] = []
     for number, step in enumerate(steps, start=1):
         former = stages[-1] if stages else None
         folder = out.absolute() / run.STAGES / f"{number:02d}-{step.name}"
         stage_recipe = _recipe_of(step, whole, former, is_last=number == len(steps))
-        check_terms(stage_recipe.distill, has_teacher=bool(stage_recipe.teachers))
         stages.append(Stage(step.name, stage_recipe, folder, former.name if former else ""))
     return tuple(stages)
 
@@ -152,7 +155,7 @@ def _check_folder(out: Path, wanted: Recipe, *, resume: bool) -> None:
 def _finish(wanted: Recipe, out: Path, last: Path, results: dict[str, Any]) -> dict[str, Any]:
     """Make `out` a finished run: the last stage's student under the whole recipe's card, its metrics, the results."""
     student = run.load(last).student
-    weights.save(student.module, out / run.STUDENT, run.card_of(student, wanted))
+    weights.save(student.module, out / run.STUDENT, card_of(student, wanted))
     for kept in (last / loop.METRICS, *last.glob("student-epoch-*.safetensors")):
         write_atomically(out / kept.name, kept.read_bytes())
     write_atomically(out / run.RESULTS, json.dumps(results, indent=2).encode() + b"\n")

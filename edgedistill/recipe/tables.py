@@ -150,16 +150,18 @@ class Term(_Struct, frozen=True, kw_only=True):
     epochs: tuple[Natural, Positive] | None = None
     """The epochs in which the term counts, [first, end); by default all. Hints before logits are two terms one after the other."""
     temperature: AboveZero | None = None
-    """Temperature of softened logits; 1 by default."""
+    """Temperature of softened logits, for `kd`, `dkd`, `dist` and `exits`; 1 by default."""
     standardize: bool = False
     """Turn the logits of each sample into z-scores in front of the loss (Sun et al. 2024)."""
     label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     alpha: NotNegative | None = None
-    """First weight inside the loss: the target class of `dkd`, the classes within a sample of `dist`."""
+    """First weight inside the loss: the target class of `dkd` (1 by default), the classes within a sample of `dist` (1),
+    the labels of `exits` (0.5)."""
     beta: NotNegative | None = None
-    """Second weight inside the loss: the other classes of `dkd`, the samples within a class of `dist`."""
+    """Second weight inside the loss: the other classes of `dkd` (2 by default), the samples within a class of `dist` (1),
+    the last layer's logits of `exits` (0.5); of `attention` (1000) and `similarity` (3000) it is the only one."""
     layers: dict[str, str] = {}
-    """From a layer of the student to one of the teacher, by their dotted names, for terms on features."""
+    """From a layer of the student to one of the teacher, by their dotted names, for `hint`, `attention` and `similarity`."""
     exits: tuple[str, ...] = ()
     """Layers of the student that get an exit of their own, by their dotted names, for `exits`."""
 
@@ -273,6 +275,11 @@ class Recipe(_Struct, frozen=True, kw_only=True):
         if self.teacher is None:
             return ()
         return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+
+    @property
+    def is_self_taught(self) -> bool:
+        """Whether the student's own exponential average is a teacher."""
+        return any(teacher.model == "ema" for teacher in self.teachers)
 
     def plain(self) -> Recipe:
         """Return the control: the same student, data, budget and seed, without a teacher."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from edgedistill import metrics, pipeline, recipe
+from edgedistill import evaluation, metrics, pipeline, recipe
 from edgedistill.bundle import sha256_of
 from edgedistill.distill import loop, run, schedules, weights
 from edgedistill.distill.data import open_splits
@@ -83,7 +84,7 @@ def test_each_generation_is_taught_by_the_one_before(born_again: Recipe, tmp_pat
     folders = sorted((tmp_path / run.STAGES).iterdir())
     assert [folder.name for folder in folders] == ["01-generation-1", "02-generation-2", "03-generation-3"]
     assert run.load(folders[0]).results["teacher"] is None
-    for former, folder in zip(folders, folders[1:], strict=False):
+    for former, folder in pairwise(folders):
         assert run.load(folder).results["teacher"]["sha256"] == sha256_of(former / run.STUDENT)
         assert recipe.load(folder / run.RECIPE).distill == KD
     assert [row["teacher"] for row in results["stages"]] == [None, "generation-1", "generation-2"]
@@ -105,3 +106,175 @@ def test_generations_begin_differently_and_the_first_like_the_plain_control(born
     first, second = (weights_of(stage(tmp_path / "still", f"generation-{number}"))["0.weight"] for number in (1, 2))
     assert torch.allclose(first, weights_of(tmp_path / "plain")["0.weight"], atol=1e-9)
     assert not torch.allclose(first, second, atol=1e-3)
+
+
+def test_assistants_lie_between_teacher_and_student(recursive: Recipe, teacher: Teacher, tmp_path: Path) -> None:
+    said: list[str] = []
+    results = schedules.distill(changed(recursive, teacher=teacher), tmp_path, say=said.append)
+    rows = results["stages"]
+    assert [row["name"] for row in rows] == ["assistant-1", "assistant-2", "student"]
+    assert [row["teacher"] for row in rows] == ["python:tiny_network:make", "assistant-1", "assistant-2"]
+    assert [(row["epochs"], row["input_size"], row["seed"]) for row in rows] == [(1, 20, 0), (1, 20, 0), (2, 16, 0)]
+    sizes = [row["parameters"] for row in rows]
+    assert sizes == sorted(sizes, reverse=True)
+    assert "parameters: teacher python:tiny_network:make 0.00 M, assistant-1" in said[0]
+    assert "do not descend" not in said[0]
+    for name, former in (("assistant-2", "assistant-1"), ("student", "assistant-2")):
+        taught_by = run.load(stage(tmp_path, name)).results["teacher"]
+        assert taught_by["sha256"] == sha256_of(stage(tmp_path, former) / run.STUDENT)
+
+
+def test_sizes_that_do_not_descend_are_said_before_any_training(recursive: Recipe, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def stop(text: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    assert isinstance(recursive.schedule, Recursive)
+    upside_down = msgspec.structs.replace(recursive.schedule, assistants=recursive.schedule.assistants[::-1])
+    with pytest.raises(KeyboardInterrupt):
+        schedules.distill(changed(recursive, schedule=upside_down), tmp_path, say=said.append, progress=stop)
+    assert "they do not descend" in said[0]
+
+
+class Stopped:
+    """Interrupts at the N-th training step of a stage, as Ctrl-C would; at step 0 between this stage and the one before."""
+
+    def __init__(self, stage_name: str, step: int) -> None:
+        self.stage, self.step = stage_name, step
+
+    def progress(self, text: str, done: int, total: int) -> None:
+        if text == f"training tiny-{self.stage}" and done == self.step:
+            raise KeyboardInterrupt
+
+    def say(self, text: str) -> None:
+        if self.step == 0 and text.startswith("stage") and f", {self.stage}: python:" in text:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Recipe], Path]:
+    """Train each schedule once without an interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+
+    def train(name: str, wanted: Recipe) -> Path:
+        schedules.distill(wanted, folder / name, resume=True)
+        return folder / name
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "step"),
+    [
+        ("born_again", "generation-1", 3),
+        ("born_again", "generation-2", 0),
+        ("born_again", "generation-2", 4),
+        ("born_again", "generation-3", 17),
+        ("recursive", "assistant-1", 9),
+        ("recursive", "assistant-2", 0),
+        ("recursive", "student", 5),
+        ("recursive", "student", 20),
+    ],
+)
+def test_a_schedule_interrupted_anywhere_ends_with_the_same_bits(
+    kind: str, name: str, step: int, whole: Callable[[str, Recipe], Path], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    wanted: Recipe = request.getfixturevalue(kind)
+    uninterrupted, stop = whole(kind, wanted), Stopped(name, step)
+    with pytest.raises(KeyboardInterrupt):
+        schedules.distill(wanted, tmp_path / "cut", progress=stop.progress, say=stop.say)
+    with pytest.raises(DataError, match="it is unfinished: go on with"):
+        run.load(tmp_path / "cut")
+    results = schedules.distill(wanted, tmp_path / "cut", resume=True)
+    assert same_bits(uninterrupted, tmp_path / "cut")
+    assert without_times(results) == without_times(run.load(uninterrupted).results)
+    assert not list((tmp_path / "cut").rglob(loop.CHECKPOINT))
+
+
+def test_the_folder_looks_like_any_finished_run(born_again: Recipe, whole: Callable[[str, Recipe], Path], tmp_path: Path) -> None:
+    folder = whole("born_again", born_again)
+    assert sorted(path.name for path in folder.iterdir()) == [loop.METRICS, run.RECIPE, run.RESULTS, run.STAGES, run.STUDENT]
+    finished = run.load(folder)
+    assert finished.recipe == born_again
+    assert finished.results == json.loads((folder / run.RESULTS).read_text())
+    assert finished.results["recipe_sha256"] == weights.read_card(folder / run.STUDENT)["recipe_sha256"] == recipe.digest(born_again)
+    assert (finished.results["name"], finished.results["seed"]) == ("tiny", 0)
+    assert finished.results["seconds"] == pytest.approx(sum(row["seconds"] for row in finished.results["stages"]), abs=0.05)
+    assert same_bits(folder, stage(folder, "generation-3"))
+    evaluated = evaluation.evaluate(folder, source=None, file=None, progress=lambda text, done, total: None)
+    assert evaluated["entries"][0]["accuracy"] == pytest.approx(finished.results["student"]["accuracy"])
+
+
+def test_a_finished_schedule_is_left_alone(born_again: Recipe, whole: Callable[[str, Recipe], Path]) -> None:
+    folder = whole("born_again", born_again)
+    steps: list[str] = []
+    results = schedules.distill(born_again, folder, resume=True, progress=lambda text, done, total: steps.append(text))
+    assert steps == []
+    assert run.finished(folder, born_again) == results
+    with pytest.raises(DataError, match="is not empty; give --resume"):
+        schedules.distill(born_again, folder)
+    with pytest.raises(RecipeError, match="are of another recipe"):
+        schedules.distill(changed(born_again, seed=1), folder, resume=True)
+
+
+def test_the_ensemble_is_the_mean_of_the_generations_probabilities(born_again: Recipe, whole: Callable[[str, Recipe], Path]) -> None:
+    folder = whole("born_again", born_again)
+    ensemble = run.load(folder).results["ensemble"]
+    splits = open_splits(born_again.data)
+    runs = [run.load(path) for path in sorted((folder / run.STAGES).iterdir())]
+    for images, key in ((splits.test, "accuracy"), (splits.validation, "val_accuracy")):
+        mean = np.mean([softmax(predict(one.student, images, student=born_again.student)) for one in runs], axis=0)
+        assert ensemble[key] == pytest.approx(np.mean(mean.argmax(1) == images.labels))
+        if key == "accuracy":
+            assert ensemble["nll"] == pytest.approx(-np.mean(np.log(mean[np.arange(len(images)), images.labels])), rel=1e-5)
+    assert ensemble["networks"] == 3
+    assert ensemble["parameters"] == 3 * runs[0].results["student"]["parameters"]
+    assert set(ensemble) >= {"accuracy_interval", "ece", "macs"}
+    assert metrics.accuracy_interval(ensemble["accuracy"], len(splits.test)) == pytest.approx(tuple(ensemble["accuracy_interval"]))
+
+
+def test_smoke_trains_all_stages_though_their_teachers_are_near_chance(recursive: Recipe, tmp_path: Path) -> None:
+    results = schedules.distill(recursive.smoke(), tmp_path / "run")
+    assert len(results["stages"]) == 3
+    assert all(row["epochs"] == 1 for row in results["stages"])
+
+
+def test_the_plain_control_has_no_schedule(born_again: Recipe) -> None:
+    assert born_again.plain().schedule is None
+
+
+@pytest.mark.parametrize("kind", ["born_again", "recursive"])
+def test_provenance_names_the_original_teacher(kind: str, teacher: Teacher, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    wanted = changed(request.getfixturevalue(kind), teacher=teacher, train={"epochs": 1})
+    schedules.distill(wanted, tmp_path / "run")
+    finished = run.load(tmp_path / "run")
+    named = pipeline.provenance(finished, open_splits(wanted.data)).teacher
+    assert named is not None
+    assert (named.model, named.sha256, named.licence) == (teacher.model, sha256_of(Path(str(teacher.weights))), "MIT")
+    assert finished.results["teacher"]["val_accuracy"] > 0.2
+    assert run.finished(tmp_path / "run", wanted) is not None
+
+
+def test_provenance_without_a_teacher_names_the_generation_before(born_again: Recipe, whole: Callable[[str, Recipe], Path]) -> None:
+    folder = whole("born_again", born_again)
+    named = pipeline.provenance(run.load(folder), open_splits(born_again.data)).teacher
+    assert named is not None
+    assert (named.model, named.sha256) == (born_again.student.model, sha256_of(stage(folder, "generation-2") / run.STUDENT))
+    assert named.licence_decision == "allowed: the student itself at an earlier time"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"distill": (Term(loss="cross_entropy"),)}, RecipeError, "schedule born_again: no term learns from a teacher"),
+        ({"distill": (Term(loss="kt"),)}, RecipeError, "unknown loss 'kt'"),
+        ({"student": {"model": "python:tiny_network:mak"}}, ModelError, "has no attribute 'mak'"),
+    ],
+)
+def test_bad_recipes_are_refused_before_anything_is_written(
+    born_again: Recipe, change: dict[str, Any], error: type[EdgeDistillError], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        schedules.distill(changed(born_again, **change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -43,6 +43,8 @@ def open_teacher(
     Raises RecipeError or ModelError for a teacher that cannot teach this recipe's terms or classes.
     """
     check_features(recipe)
+    if recipe.is_self_taught:  # the teacher is made while the student is trained
+        return None
     members = []
     for spec in recipe.teachers:
         if spec.weight > 0:
