@@ -30,7 +30,7 @@ def batches(data: ImageSet, *, workers: int = 0, start: int = 0, epoch: int = 0)
 def assert_same(first: list[ViewBatch], second: list[ViewBatch]) -> None:
     assert len(first) == len(second)
     for a, b in zip(first, second, strict=True):
-        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+        assert all(torch.equal(x, y) for x, y in zip(a[:-1], b[:-1], strict=True))
 
 
 @pytest.mark.slow
