@@ -17,11 +17,13 @@ import msgspec
 from edgedistill import recipe
 from edgedistill.bundle import write_atomically
 from edgedistill.distill import loop, run, weights
+from edgedistill.distill.engine import first, open_fabric
+from edgedistill.distill.failures import explained
 from edgedistill.distill.losses import LOSSES, check_terms
 from edgedistill.distill.snapshots import card_of
 from edgedistill.distill.stage_checks import check_networks
 from edgedistill.distill.stage_results import ensemble_of, row_of, whole_results
-from edgedistill.errors import DataError, RecipeError
+from edgedistill.errors import RecipeError
 from edgedistill.recipe import BornAgain, Recipe, Recursive, Student, Teacher, Term
 
 
@@ -56,29 +58,58 @@ def distill(
     *,
     resume: bool = False,
     progress: loop.Progress = lambda text, done, total: None,
-    say: Callable[[str], None] = lambda text: None,
+    say: run.Say = lambda text: None,
 ) -> dict[str, Any]:
     """Train the recipe's student into the folder `out`, by its schedule if it has one, and return the results.
 
     With `resume` it goes on where it was interrupted, in the middle of a stage or between stages, and ends with the same bits;
-    a finished one is left alone. Without it, `out` must be empty.
+    a finished one is left alone. Without it, `out` must be empty. Of several processes all call this, as `run.distill`.
     """
     if wanted.schedule is None:
         return run.distill(wanted, out, resume=resume, progress=progress, say=say)
     stages = expand(wanted, out)
-    if resume and (done := run.finished(out, wanted)) is not None:
+    fabric = open_fabric(wanted)
+    if not fabric.is_global_zero:
+        progress, say = (lambda text, done, total: None), (lambda text: None)
+    with explained(out / loop.CHECKPOINT):
+        if (done := first(fabric, lambda: _begin(wanted, out, stages, resume=resume, say=say))) is not None:
+            return done
+        results = []
+        for number, stage in enumerate(stages, start=1):
+            title = f"stage {number} of {len(stages)}, {stage.name}"
+            say(f"{title}: {stage.recipe.student.model}, seed {stage.recipe.seed}, taught by {_teachers_of(stage)}")
+            results.append(run.distill(stage.recipe, stage.folder, resume=True, progress=progress, say=say))
+            say(f"{title}: {results[-1]['validation']['last']:.1%} of the validation images")
+        return first(fabric, lambda: _finish(wanted, out, stages, results, progress))
+
+
+def _begin(wanted: Recipe, out: Path, stages: Sequence[Stage], *, resume: bool, say: run.Say) -> dict[str, Any] | None:
+    """Check all stages and make the folder; return the results where there is nothing left to do.
+
+    Raises DataError for a folder in use, RecipeError for one with another recipe or for networks that do not fit.
+    """
+    if (done := run.claim(out, wanted, resume=resume)) is not None:
         return done
-    _check_folder(out, wanted, resume=resume)
+    if (out / run.RECIPE).is_file() and recipe.digest(recipe.load(out / run.RECIPE)) != recipe.digest(wanted):
+        raise RecipeError(f"the stages in {out} are of another recipe; give the same recipe and --set, or another --out")
     check_networks([(stage.name, stage.recipe) for stage in stages], wanted.schedule, say)
     write_atomically(out / run.RECIPE, recipe.encode(wanted).encode())
-    rows, results = [], []
-    for number, stage in enumerate(stages, start=1):
-        say(f"stage {number} of {len(stages)}, {stage.name}: {stage.recipe.student.model}, seed {stage.recipe.seed}")
-        results.append(run.distill(stage.recipe, stage.folder, resume=True, progress=progress, say=say))
-        rows.append(row_of(stage.name, stage.recipe, results[-1], taught_by=stage.taught_by))
-        say(f"stage {number} of {len(stages)}, {stage.name}: {rows[-1]['val_accuracy']:.1%} of the validation images")
+    return None
+
+
+def _finish(
+    wanted: Recipe, out: Path, stages: Sequence[Stage], results: Sequence[dict[str, Any]], progress: loop.Progress
+) -> dict[str, Any]:
+    """Make `out` a finished run: the last stage's student under the whole recipe's card, its metrics, the results of all."""
+    rows = [row_of(stage.name, stage.recipe, found, taught_by=stage.taught_by) for stage, found in zip(stages, results, strict=True)]
     ensemble = ensemble_of([stage.folder for stage in stages], wanted, progress) if isinstance(wanted.schedule, BornAgain) else None
-    return _finish(wanted, out, stages[-1].folder, whole_results(wanted, results, rows, ensemble))
+    whole, last = whole_results(wanted, results, rows, ensemble), stages[-1].folder
+    student = run.load(last).student
+    weights.save(student.module, out / run.STUDENT, card_of(student, wanted))
+    for kept in (last / loop.METRICS, *last.glob("student-epoch-*.safetensors")):
+        write_atomically(out / kept.name, kept.read_bytes())
+    write_atomically(out / run.RESULTS, json.dumps(whole, indent=2).encode() + b"\n")
+    return whole
 
 
 def born_again(whole: Recipe) -> tuple[Step, ...]:
@@ -138,25 +169,11 @@ def _as_teacher(stage: Stage) -> Teacher:
     return Teacher(**same, weights=str(stage.folder / run.STUDENT), gate=False)
 
 
+def _teachers_of(stage: Stage) -> str:
+    return stage.taught_by or " and ".join(teacher.model for teacher in stage.recipe.teachers) or "the labels alone"
+
+
 def _labels_alone(terms: Sequence[Term]) -> Term:
     """Return the recipe's cross-entropy as the only term, in all epochs."""
     found = [term for term in terms if term.loss == "cross_entropy"]
     return msgspec.structs.replace(found[0], weight=1.0, epochs=None) if found else Term(loss="cross_entropy")
-
-
-def _check_folder(out: Path, wanted: Recipe, *, resume: bool) -> None:
-    """Raise DataError for a folder in use, RecipeError for one with another recipe."""
-    if not resume and out.exists() and any(out.iterdir()):
-        raise DataError(f"{out} is not empty; give --resume to go on there, or another --out")
-    if (out / run.RECIPE).is_file() and recipe.digest(recipe.load(out / run.RECIPE)) != recipe.digest(wanted):
-        raise RecipeError(f"the stages in {out} are of another recipe; give the same recipe and --set, or another --out")
-
-
-def _finish(wanted: Recipe, out: Path, last: Path, results: dict[str, Any]) -> dict[str, Any]:
-    """Make `out` a finished run: the last stage's student under the whole recipe's card, its metrics, the results."""
-    student = run.load(last).student
-    weights.save(student.module, out / run.STUDENT, card_of(student, wanted))
-    for kept in (last / loop.METRICS, *last.glob("student-epoch-*.safetensors")):
-        write_atomically(out / kept.name, kept.read_bytes())
-    write_atomically(out / run.RESULTS, json.dumps(results, indent=2).encode() + b"\n")
-    return results

@@ -1,6 +1,9 @@
 """Schedules: what each stage is taught by, exact resume anywhere, and that the whole looks like any finished run."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -167,14 +170,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Recipe], P
 @pytest.mark.parametrize(
     ("kind", "name", "step"),
     [
-        ("born_again", "generation-1", 3),
         ("born_again", "generation-2", 0),
-        ("born_again", "generation-2", 4),
-        ("born_again", "generation-3", 17),
-        ("recursive", "assistant-1", 9),
-        ("recursive", "assistant-2", 0),
+        ("born_again", "generation-2", 17),
         ("recursive", "student", 5),
-        ("recursive", "student", 20),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("born_again", "generation-1", 3),
+                ("born_again", "generation-2", 4),
+                ("born_again", "generation-3", 20),
+                ("recursive", "assistant-1", 9),
+                ("recursive", "assistant-2", 0),
+                ("recursive", "student", 20),
+            )
+        ),
     ],
 )
 def test_a_schedule_interrupted_anywhere_ends_with_the_same_bits(
@@ -278,3 +287,40 @@ def test_bad_recipes_are_refused_before_anything_is_written(
     with pytest.raises(error, match=message):
         schedules.distill(changed(born_again, **change), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+SCRIPT = """
+import hashlib, json, os, sys
+from pathlib import Path
+from edgedistill import recipe
+from edgedistill.distill import networks, schedules
+from edgedistill.distill.self_teacher import SelfTeacher
+
+seen, answer = [], SelfTeacher.answer
+
+def watched(self, batch, layers=()):
+    answers = answer(self, batch, layers)
+    seen.append(networks.sha256_of_weights(self.network.module))
+    return answers
+
+SelfTeacher.answer = watched
+results = schedules.distill(recipe.load(sys.argv[1]), Path(sys.argv[2]))
+Path(sys.argv[2], os.environ["RANK"] + ".json").write_text(json.dumps([seen, results]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_go_through_the_stages_together_with_the_same_average(born_again: Recipe, tmp_path: Path) -> None:
+    wanted = changed(born_again, teacher=Teacher(model="ema"), train={"ema": 0.9, "epochs": 1}, schedule=BornAgain(generations=2))
+    (tmp_path / "recipe.toml").write_text(recipe.encode(wanted))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    command = [*launcher, str(tmp_path / "script.py"), str(tmp_path / "recipe.toml"), str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (averages, results), (other_averages, other_results) = (json.loads((tmp_path / "run" / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert averages == other_averages
+    assert len(set(averages)) == len(averages) == 10
+    assert results == other_results == run.load(tmp_path / "run").results
+    assert [row["teacher"] for row in results["stages"]] == ["ema", "generation-1"]
