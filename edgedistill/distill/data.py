@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgedistill.distill.images import FileList, Frames, GreyArray, ImageSet, decode_file, split_off
+from edgedistill.distill.checked_files import check
+from edgedistill.distill.images import FileList, GreyArray, ImageSet, split_off
 from edgedistill.distill.shards.frames import Shards
-from edgedistill.distill.shards.source import open_shards, open_unlabelled
+from edgedistill.distill.shards.source import MAX_BROKEN, open_shards, open_unlabelled
 from edgedistill.errors import DataError, MissingExtraError, RecipeError, close_matches
 from edgedistill.recipe import Data
 
 EMBEDDED_FILE = Path(__file__).parents[2] / "models" / "data" / "fashion-mnist-12k.npz"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 LICENCES = {"FashionMNIST": "MIT"}
-MAX_BROKEN = 0.01  # the fraction of undecodable images above which a folder is refused
 
 
 class Source(NamedTuple):
@@ -89,12 +88,11 @@ def _unlabelled(source: str, classes: Sequence[str]) -> tuple[ImageSet, list[str
         return open_unlabelled(path, classes)
     if kind != "folder":
         raise RecipeError(f"data.unlabelled: unknown source {source!r}; write folder:PATH or webdataset:SHARDS")
-    root = Path(path)
+    root = Path(path).expanduser()
     paths = _image_files(root) if root.is_dir() else []
     if not paths:
         raise DataError(f"data.unlabelled: {root} {'holds no images' if root.is_dir() else 'does not exist'}; give a folder with images")
-    good, broken = _checked([(path, -1) for path in paths], root)
-    return ImageSet.of(FileList([path for path, _ in good]), np.full(len(good), -1), classes), broken
+    return _checked([(path, -1) for path in paths], root, classes)
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -186,9 +184,7 @@ def _class_folders(root: Path, classes: Sequence[str] | None = None) -> tuple[Im
     if empty := [name for name in found if not paths[name]]:
         raise DataError(f"{root}: no images in class {', '.join(repr(name) for name in empty)}; add images or remove the folder")
     files = [(path, label) for label, name in enumerate(found) for path in paths[name]]
-    good, broken = _checked(files, root)
-    frames: Frames = FileList([path for path, _ in good])
-    return ImageSet.of(frames, np.array([label for _, label in good]), found), broken
+    return _checked(files, root, found)
 
 
 def webdataset(argument: str, data: Data) -> Source:
@@ -197,30 +193,17 @@ def webdataset(argument: str, data: Data) -> Source:
     return Source(splits["train"], splits.get("validation"), splits.get("test"), "unknown", tuple(skipped))
 
 
-def _checked(files: Sequence[tuple[Path, int]], root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    """Return the files that can be decoded and the names of the others; DataError for too many of these."""
-    good, broken = _decodable(files)
+def _checked(files: Sequence[tuple[Path, int]], root: Path, classes: Sequence[str]) -> tuple[ImageSet, list[str]]:
+    """Return the images that can be decoded, and the names of the files that cannot; DataError for too many of these."""
+    digests = check([path for path, _ in files], root)
+    good = [(path, label, digest) for (path, label), digest in zip(files, digests, strict=True) if digest is not None]
+    broken = [str(path) for (path, _), digest in zip(files, digests, strict=True) if digest is None]
     if len(broken) > MAX_BROKEN * len(files):
         raise DataError(
             f"{root}: {len(broken)} of {len(files)} images cannot be decoded (over 1 %), the first: {broken[0]}; repair the data"
         )
-    return good, broken
-
-
-def _decodable(files: Sequence[tuple[Path, int]]) -> tuple[list[tuple[Path, int]], list[str]]:
-    """Decode every file once; return the good ones and the names of the broken ones."""
-
-    def problem(path: Path) -> str | None:
-        try:
-            decode_file(path)
-        except DataError:
-            return str(path)
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        problems = list(pool.map(problem, [path for path, _ in files]))
-    good = [file for file, wrong in zip(files, problems, strict=True) if wrong is None]
-    return good, [wrong for wrong in problems if wrong is not None]
+    paths, labels, kept = zip(*good, strict=True)
+    return ImageSet.of(FileList(paths, kept), np.array(labels), classes), broken
 
 
 SOURCES: dict[str, Callable[[str, Data], Source]] = {

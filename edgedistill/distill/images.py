@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -37,21 +37,35 @@ class GreyArray:
         return cv2.cvtColor(self._images[index], cv2.COLOR_GRAY2BGR)
 
 
-class FileList:
-    """Frames decoded from image files when they are asked for."""
+@runtime_checkable
+class Keyed(Protocol):
+    """Frames whose views are keyed by `numbers`, (N,) int64, instead of their places."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = list(paths)
+    numbers: np.ndarray
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """Frames that are known by something else than by reading their pixels."""
+
+    def fingerprint(self, index: int, /) -> bytes: ...
+
+
+class FileList:
+    """Frames decoded from image files when they are asked for; `digests` has the `digest_of` each frame where they are known."""
+
+    def __init__(self, paths: Sequence[Path], digests: Sequence[str] | None = None) -> None:
+        self._paths, self._digests = list(paths), digests
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return decode_file(self.path(index))
+        return decode_file(self._paths[index])
 
-    def path(self, index: int) -> Path:
-        """Return the file of a frame."""
-        return self._paths[index]
+    def fingerprint(self, index: int) -> bytes:
+        """Return the checksum of a frame, so that files need not be decoded again for the checksum of all."""
+        return (self._digests[index] if self._digests is not None else digest_of(self[index])).encode()
 
 
 class Joined:
@@ -59,7 +73,8 @@ class Joined:
 
     def __init__(self, first: Frames, second: Frames) -> None:
         self._first, self._second = first, second
-        self.numbers = np.concatenate([numbers_of(first), numbers_of(second) + (0 if hasattr(second, "numbers") else len(first))])
+        shift = 0 if isinstance(second, Keyed) else len(first)
+        self.numbers = np.concatenate([numbers_of(first), numbers_of(second) + shift])
 
     def __len__(self) -> int:
         return len(self._first) + len(self._second)
@@ -67,6 +82,10 @@ class Joined:
     def __getitem__(self, index: int) -> np.ndarray:
         frames, place = self.at(index)
         return frames[place]
+
+    def fingerprint(self, index: int) -> bytes:
+        """Return what the list that an index lies in knows the frame by."""
+        return fingerprint_of(*self.at(index))
 
     def at(self, index: int) -> tuple[Frames, int]:
         """Return the list that an index lies in, and the place there."""
@@ -88,18 +107,21 @@ def decode(source: Path | IO[bytes], name: str) -> np.ndarray:
 
 
 def numbers_of(frames: Frames) -> np.ndarray:
-    """Return the (N,) int64 numbers that views of these frames are keyed by: their places, where frames have none of their own."""
-    return np.asarray(getattr(frames, "numbers", np.arange(len(frames))), np.int64)
+    """Return the (N,) int64 numbers that views of these frames are keyed by."""
+    return frames.numbers if isinstance(frames, Keyed) else np.arange(len(frames))
 
 
 def fingerprint_of(frames: Frames, index: int) -> bytes:
     """Return the bytes that a frame is known by: its shape and pixels, or what its source takes for them."""
-    if isinstance(frames, Joined):
-        return fingerprint_of(*frames.at(index))
-    if (own := getattr(frames, "fingerprint", None)) is not None:
-        return bytes(own(index))
+    if isinstance(frames, Fingerprinted):
+        return frames.fingerprint(index)
     frame = frames[index]
     return str(frame.shape).encode() + frame.tobytes()
+
+
+def digest_of(frame: np.ndarray) -> str:
+    """Return the SHA-256 of a frame's shape and pixels."""
+    return hashlib.sha256(str(frame.shape).encode() + frame.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -159,9 +181,9 @@ class ImageSet:
 
     @cached_property
     def sha256(self) -> str:
-        """The SHA-256 of every label and class name, and of every pixel, in order.
+        """The SHA-256 of every label and class name and of what each image is known by, in order.
 
-        Images in shards are known by their key and their number of bytes instead: their pixels are too many to be read for this.
+        That is the pixels, but in shards the key and the number of bytes: their pixels are too many to be read for this.
         """
         digest = hashlib.sha256("\0".join(self.classes).encode())
         digest.update(self.labels.tobytes())

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from edgedistill.distill.shards.urls import is_local, opened
+from edgedistill.distill.memory import recall, remember
+from edgedistill.distill.shards.urls import is_local, opened, path_of, state_of
 from edgedistill.distill.soundness import END_BYTES, looks_whole
 from edgedistill.errors import DataError
 
@@ -42,8 +43,21 @@ class Shard:
     samples: list[Sample] = field(default_factory=list)
 
 
+def index_of(url: str) -> Shard:
+    """Return the samples of a shard, from memory if it is as it was then; DataError for a tar that is missing, broken or cut short."""
+    state = state_of(url) if not is_local(url) or path_of(url).is_file() else None
+    about = f"shard {path_of(url).resolve() if is_local(url) else url}"
+    known = recall(about, tuple[str, Shard])
+    if known is not None and known[0] == state:
+        return known[1]
+    shard = read_index(url)
+    if state is not None:
+        remember(about, (state, shard))
+    return shard
+
+
 def read_index(url: str) -> Shard:
-    """Return the samples of a shard; DataError for a tar that is missing, broken or cut short."""
+    """Return the samples of a shard, read from it."""
     seekable = is_local(url) and is_plain(url)
     shard = Shard(url, seekable)
     with opened(url) as stream, tarfile.open(fileobj=stream, mode="r:" if seekable else "r|*") as archive:

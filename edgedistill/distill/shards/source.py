@@ -11,7 +11,7 @@ import numpy as np
 
 from edgedistill.distill.images import ImageSet
 from edgedistill.distill.shards.frames import Shards
-from edgedistill.distill.shards.index import Sample, Shard, read_index
+from edgedistill.distill.shards.index import Sample, Shard, index_of
 from edgedistill.distill.shards.urls import beside, expand, split_of
 from edgedistill.errors import DataError, close_matches
 
@@ -42,7 +42,7 @@ def open_unlabelled(text: str, classes: Sequence[str]) -> tuple[ImageSet, list[s
 def indexed(urls: Sequence[str]) -> tuple[list[Shard], list[str]]:
     """Return the shards without their unusable samples, and the names of these; DataError for too many of them or none left."""
     with ThreadPoolExecutor(max_workers=8) as pool:
-        shards = list(pool.map(read_index, urls))
+        shards = list(pool.map(index_of, urls))
     broken = [f"{shard.url}: {sample.key} {sample.problem}" for shard in shards for sample in shard.samples if sample.problem]
     total = sum(len(shard.samples) for shard in shards)
     if len(broken) > MAX_BROKEN * total:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from edgedistill.errors import DataError, MissingExtraError, RecipeError
 
@@ -97,6 +98,21 @@ def reason(error: Exception) -> str:
     if found := re.search(r"exit (-?\d+) \(read\)", str(error)):
         return f"the download ended with {CURL_STATUS.get(found[1], 'status ' + found[1])}"
     return str(error)
+
+
+def state_of(url: str) -> str | None:
+    """Return what changes when a shard is written again, None where that cannot be told."""
+    if is_local(url):
+        status = path_of(url).stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+    if urlsplit(url).scheme not in ("http", "https"):
+        return None
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=30) as answer:
+            marks = [answer.headers.get(name) for name in ("ETag", "Last-Modified")]
+            return f"{answer.headers.get('Content-Length')} {marks}" if any(marks) else None
+    except (OSError, ValueError):  # a server that knows no HEAD; what else is wrong shows when the shard is read
+        return None
 
 
 def beside(url: str, name: str) -> bytes | None:
