@@ -121,6 +121,8 @@ def finish(job: loop.Job, wanted: Recipe, teacher: Teacher | None, rows: list[di
     results = {**results_of(wanted, job.splits, student, rows, job.progress), "teacher": taught_by}
     if wanted.is_self_taught:
         results["teacher"] = as_teacher(results)
+    if job.answers is not None:
+        results["cache"] = job.answers.facts()
     write_atomically(job.out / RESULTS, json.dumps(results, indent=2).encode() + b"\n")
     (job.out / loop.CHECKPOINT).unlink(missing_ok=True)
     return results

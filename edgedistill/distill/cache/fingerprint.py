@@ -31,7 +31,7 @@ def parts_of(teacher: Teacher, views: Views, form: Form) -> dict[str, Any]:
         "data": {
             "images": len(images),
             "sha256": images.sha256,
-            "numbers": hashlib.sha256(np.ascontiguousarray(images.index, np.int64).tobytes()).hexdigest(),
+            "numbers": hashlib.sha256(np.ascontiguousarray(images.numbers, np.int64).tobytes()).hexdigest(),
         },
         "teacher": dict(teacher.identity),
         "views": {
