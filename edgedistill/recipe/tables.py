@@ -66,7 +66,7 @@ class Data(_Struct, frozen=True, kw_only=True):
 
     source: str
     unlabelled: str | None = None
-    """`folder:PATH` with further training images in any sub-folders; only terms that need no label learn from them."""
+    """`folder:PATH` or `webdataset:SHARDS` with further training images, in any sub-folders; only terms that need no label learn from them."""
     root: str | None = None
     """Where `torchvision:` keeps its downloads; ~/.cache/edgedistill by default."""
     licence: str | None = None

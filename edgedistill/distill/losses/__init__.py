@@ -9,20 +9,22 @@ import msgspec
 import torch
 from torch import nn
 
-from edgedistill.distill.losses import attention, cross_entropy, dist, dkd, features, hard_label, hint, kd, similarity
+from edgedistill.distill.losses import attention, cross_entropy, dist, dkd, exits, features, hard_label, hint, kd, similarity
 from edgedistill.distill.losses.batch import Batch, Loss
 from edgedistill.errors import RecipeError, close_matches
 from edgedistill.recipe import Term, is_active
 
 _FEATURES: frozenset[Literal["teacher", "features"]] = frozenset({"teacher", "features"})
+_LOGITS = frozenset({"temperature", "standardize"})
 LOSSES: dict[str, Loss] = {
     "cross_entropy": Loss(cross_entropy.cross_entropy, reads=frozenset({"label_smoothing"}), needs=frozenset({"labels"})),
-    "kd": Loss(kd.kd, reads=frozenset({"temperature", "standardize"}), needs=frozenset({"teacher"})),
+    "kd": Loss(kd.kd, reads=_LOGITS, needs=frozenset({"teacher"})),
     "hard_label": Loss(hard_label.hard_label, reads=frozenset({"label_smoothing", "standardize"}), needs=frozenset({"teacher"})),
-    "dkd": Loss(dkd.dkd, reads=frozenset({"alpha", "beta", "temperature", "standardize"}), needs=frozenset({"teacher"})),
-    "dist": Loss(dist.dist, reads=frozenset({"alpha", "beta", "temperature", "standardize"}), needs=frozenset({"teacher"})),
+    "dkd": Loss(dkd.dkd, reads=_LOGITS | {"alpha", "beta"}, needs=frozenset({"teacher"})),
+    "dist": Loss(dist.dist, reads=_LOGITS | {"alpha", "beta"}, needs=frozenset({"teacher"})),
     "hint": Loss(hint.hint, reads=frozenset({"layers"}), needs=_FEATURES, check=features.check_maps, part=hint.make_regressors),
     "attention": Loss(attention.attention, reads=frozenset({"layers", "beta"}), needs=_FEATURES, check=features.check_positions),
+    "exits": Loss(exits.exits, reads=_LOGITS | {"alpha", "beta", "exits", "label_smoothing"}, part=exits.make_heads),
     "similarity": Loss(similarity.similarity, reads=frozenset({"layers", "beta"}), needs=_FEATURES),
 }
 
@@ -43,6 +45,8 @@ def check_terms(terms: Sequence[Term], *, has_teacher: bool) -> None:
         for name in ("layers", "exits"):
             if name in loss.reads and not getattr(term, name):
                 raise RecipeError(f"distill: the loss {term.loss!r} needs {name}; name layers of the networks by their dotted names")
+    if all({"layers", "exits"} & LOSSES[term.loss].reads for term in terms if term.weight > 0):
+        raise RecipeError("distill: no term trains the student's last layer; add one on its logits, such as kd or cross_entropy")
 
 
 def names_of(terms: Sequence[Term]) -> tuple[str, ...]:
