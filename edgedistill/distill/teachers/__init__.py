@@ -12,9 +12,13 @@ from edgedistill.distill.teachers.adjust import in_classes
 from edgedistill.distill.teachers.calibration import calibrated
 from edgedistill.distill.teachers.ensemble import Ensemble, Member
 from edgedistill.distill.teachers.files import sha256_of_files
+from edgedistill.distill.teachers.keras_file import open_keras
+from edgedistill.distill.teachers.logits_folder import open_logits
 from edgedistill.distill.teachers.network import NetworkTeacher, open_network
+from edgedistill.distill.teachers.onnx_file import open_onnx
 from edgedistill.distill.teachers.opening import Opened, Opening, Progress
 from edgedistill.distill.teachers.teacher import Answers, Teacher
+from edgedistill.distill.teachers.tflite_file import open_tflite
 from edgedistill.errors import RecipeError, close_matches
 from edgedistill.recipe import Recipe
 
@@ -25,6 +29,10 @@ KINDS: dict[str, Callable[[Opening], Opened]] = {
     "timm": open_network,
     "torchvision": open_network,
     "python": open_network,
+    "onnx": open_onnx,
+    "tflite": open_tflite,
+    "keras": open_keras,
+    "logits": open_logits,
 }
 #: Kinds that have layers, which terms on features need.
 WITH_LAYERS = frozenset({"timm", "torchvision", "python", "ema"})
