@@ -95,13 +95,50 @@ def seeds_text(name: str) -> str:
         lines.append(
             f"| {row['seed']} | {percent(row['plain'], digits=2)} | {percent(row['distilled'], digits=2)} | {points(difference)} |"
         )
-    mean, deviation = statistics.mean(differences), statistics.stdev(differences)
-    t_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}[len(differences)]  # two-sided 95 % of Student's t with n - 1 degrees of freedom
-    half = t_95 * deviation / math.sqrt(len(differences))
+    mean, low, high = paired(differences)
     lines += [
         "",
-        f"Mean difference {points(mean)} points, standard deviation {deviation * 100:.2f}, 95 % interval of the mean "
-        f"{points(mean - half)} to {points(mean + half)} (Student's t, {len(differences)} paired seeds).",
+        f"Mean difference {points(mean)} points, standard deviation {statistics.stdev(differences) * 100:.2f}, 95 % interval of the mean "
+        f"{points(low)} to {points(high)} (Student's t, {len(differences)} paired seeds).",
+    ]
+    return "\n".join(lines)
+
+
+def paired(differences: list[float]) -> tuple[float, float, float]:
+    """Return the mean of paired differences and its 95 % interval, by Student's t with n - 1 degrees of freedom."""
+    t_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}[len(differences)]
+    mean = statistics.mean(differences)
+    half = t_95 * statistics.stdev(differences) / math.sqrt(len(differences))
+    return mean, mean - half, mean + half
+
+
+def methods_table(name: str) -> str:
+    """Return a comparison of methods in Markdown: test accuracy by method, and the difference to plain training by paired seeds."""
+    results = json.loads((ROOT / "models" / name / run.RESULTS).read_text())
+    accuracy = {(entry["method"], entry["seed"]): entry["accuracy"] for entry in results["runs"]}
+    lines = ["| method | test accuracy | against plain | 95 % interval | verdict |", "| --- | ---: | ---: | ---: | --- |"]
+    rows = []
+    for method in dict.fromkeys(entry["method"] for entry in results["runs"]):
+        seeds = [seed for found, seed in accuracy if found == method and ("plain", seed) in accuracy]
+        mean = percent(statistics.mean(accuracy[method, seed] for seed in seeds), digits=2)
+        if method == "plain":
+            lines.append(f"| plain | {mean} | | | control |")
+        elif len(seeds) >= 2:
+            difference, low, high = paired([accuracy[method, seed] - accuracy["plain", seed] for seed in seeds])
+            verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
+            rows.append((difference, f"| {method} | {mean} | {points(difference)} | {points(low)} to {points(high)} | {verdict} |"))
+    lines += [line for _, line in sorted(rows, reverse=True)]
+    images, student, train = results["images"], results["student"], results["train"]
+    seeds = sorted({seed for _, seed in accuracy})
+    seconds = statistics.median(entry["seconds"] for entry in results["runs"])
+    teachers = {entry["teacher_accuracy"]: entry["method"] for entry in results["runs"] if entry["method"] in ("kd", "ensemble")}
+    known = ", ".join(f"{percent(accuracy, digits=1)} ({method})" for accuracy, method in teachers.items())
+    lines += [
+        "",
+        f"Student `{student['model']}` at {student['input_size']} px, {student['parameters'] / 1e6:.2f} M parameters; teachers "
+        f"{' and '.join(f'`{model}`' for model in results['teachers'])}, {known} on the same test images. {images['train']:,} labelled and "
+        f"{images['unlabelled']:,} unlabelled training images, {images['test']:,} test images; {train['epochs']} epochs of both together, which is "
+        f"as many steps for the methods that see labels only; seeds {', '.join(map(str, seeds))}; the median run took {seconds:.0f} s.",
     ]
     return "\n".join(lines)
 
@@ -127,7 +164,7 @@ def card_facts(name: str) -> str:
     return "\n".join(lines)
 
 
-PARTS = {"demo": demo_table, "seeds": seeds_text, "facts": card_facts}
+PARTS = {"demo": demo_table, "seeds": seeds_text, "facts": card_facts, "methods": methods_table}
 
 
 def fill(text: str) -> str:
