@@ -11,7 +11,7 @@ import safetensors
 import safetensors.torch
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import distributed, nn
 
 from edgedistill.bundle import write_atomically
 from edgedistill.errors import ModelError, RecipeError
@@ -24,8 +24,11 @@ def random_states(fabric: Fabric) -> dict[str, torch.Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if fabric.device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(fabric.device)
-    gathered: Any = fabric.all_gather(states)
-    return {name: state.cpu().reshape(fabric.world_size, -1) for name, state in gathered.items()}
+    gathered: list[Any] = [states]
+    if fabric.world_size > 1:
+        gathered = [None] * fabric.world_size
+        distributed.all_gather_object(gathered, states)
+    return {name: torch.stack([each[name] for each in gathered]) for name in states}
 
 
 def save(
@@ -56,7 +59,7 @@ def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, fab
         progress, scalars = json.loads(metadata[PROGRESS_KEY]), json.loads(metadata["scalars"])
         check_processes(path, progress["processes"], fabric)
         module.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
-        random = {name.removeprefix("random."): t[fabric.global_rank] for name, t in tensors.items() if name.startswith("random.")}
+        random = {name.removeprefix("random."): t[fabric.global_rank].clone() for name, t in tensors.items() if name.startswith("random.")}
     except (OSError, safetensors.SafetensorError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"the checkpoint {path} cannot be used ({error}); start again without --resume") from error
     state: dict[int, dict[str, Any]] = {}

@@ -6,8 +6,10 @@ which end all processes when one fails. The first process alone speaks and write
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,6 +33,8 @@ from edgedistill.recipe import Recipe, Train
 T = TypeVar("T")
 #: How long a process waits for the others; one that died is noticed at once, and testing a large teacher may take long.
 PATIENCE = timedelta(hours=2)
+#: What the first process gets to say what happened: torchrun ends it as soon as another one has ended.
+GRACE_S = 5.0
 
 
 class Mixed(MixedPrecision):
@@ -43,6 +47,7 @@ class Mixed(MixedPrecision):
 
 def open_fabric(recipe: Recipe) -> Fabric:
     """Return a launched Fabric; under `torchrun` or `fabric run` the numbers of processes and machines are theirs."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # which process is which is no news to a person
     settings = recipe.train
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", settings.nodes))
@@ -108,6 +113,8 @@ def together(fabric: Fabric) -> Iterator[None]:
         mine = error
     told: list[str | None] = [None] * fabric.world_size
     distributed.all_gather_object(told, None if mine is None else f"{type(mine).__name__}: {mine}")
+    if any(told) and not fabric.is_global_zero:
+        time.sleep(GRACE_S)
     if mine is not None:
         if isinstance(mine, EdgeDistillError):
             mine.told_elsewhere = not fabric.is_global_zero

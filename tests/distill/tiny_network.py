@@ -33,6 +33,18 @@ def make(num_classes: int, *, width: int = 4, dropout: float = 0.0) -> nn.Module
     )
 
 
+def without_norm(num_classes: int, *, width: int = 4, dropout: float = 0.0) -> nn.Module:
+    """Return a network whose answer on an image does not depend on the rest of the batch, nor on how a batch is cut into pieces."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(width * 16, num_classes),
+    )
+
+
 def not_a_network(num_classes: int) -> str:
     """Return something that is no module."""
     return "not a network"
