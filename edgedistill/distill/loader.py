@@ -11,11 +11,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from edgedistill.bundle import Preprocess
-from edgedistill.distill.images import ImageSet
+from edgedistill.distill.images import STAND_IN, ImageSet
+from edgedistill.distill.losses.batch import UNLABELLED
 from edgedistill.distill.shards.frames import Shards
 from edgedistill.distill.shards.order import stream_order
 from edgedistill.distill.shards.stream import ShardStream
-from edgedistill.distill.views import ViewKey, make_view
+from edgedistill.distill.views import ViewKey, make_view, mix, mixes, mixing, partner_of
 from edgedistill.recipe import Augment
 
 
@@ -62,11 +63,27 @@ class Views(Dataset[View]):
 
     def of(self, frame_bgr: np.ndarray, position: int) -> View:
         """Return the view of a position, whose frame is at hand."""
+        label, pixels = self._label(frame_bgr, position), self._plain(frame_bgr, position)
+        other_label, share = label, 1.0
+        if mixes(self.augment):
+            rng = mixing(self._key(position))
+            partner = partner_of(position, len(self), rng)
+            other_bgr = self.images.frame(partner)
+            pixels, share = mix(pixels, self._plain(other_bgr, partner), rng, self.augment)
+            other_label = self._label(other_bgr, partner)
+        return View(pixels, label, position, int(self.images.numbers[position]), other_label, share, self.images.origin)
+
+    def _label(self, frame_bgr: np.ndarray, position: int) -> int:
+        """Return a position's label; the image that stands in for one that cannot be decoded has none."""
+        return UNLABELLED if frame_bgr is STAND_IN else int(self.images.labels[position])
+
+    def _key(self, position: int) -> ViewKey:
         # keyed by the image's number in its source, so that a view does not change with the subset that is trained on
-        number, label = int(self.images.numbers[position]), int(self.images.labels[position])
-        key = ViewKey(self.seed, self.view, number)
-        pixels = make_view(frame_bgr, key, augment=self.augment, spec=self.spec)
-        return View(pixels.copy(), label, position, number, label, 1.0, self.images.origin)
+        return ViewKey(self.seed, self.view, int(self.images.numbers[position]))
+
+    def _plain(self, frame_bgr: np.ndarray, position: int) -> np.ndarray:
+        """Return a position's view of its own image only."""
+        return make_view(frame_bgr, self._key(position), augment=self.augment, spec=self.spec).copy()
 
 
 class Share(NamedTuple):

@@ -313,7 +313,7 @@ def test_a_cache_under_the_name_of_another_is_refused(wanted: Recipe, tmp_path: 
     second.prepare(views(), 0)
     names = [source.facts()["fingerprint"] for source in (first, second)]
     (tmp_path / names[1] / "index.json").write_bytes((tmp_path / names[0] / "index.json").read_bytes())
-    with pytest.raises(DataError, match='of another teacher or of other views: teacher.weights "w" instead of "other"'):
+    with pytest.raises(DataError, match=r'of another teacher or of other views: teacher.weights "w" instead of "other"'):
         opened(wanted, LinearTeacher("other")).prepare(views(), 0)
 
 

@@ -76,3 +76,43 @@ def test_a_view_does_not_change_with_the_subset() -> None:
     part = Views(subset, seed=7, view=3, augment=AUGMENT, spec=SPEC)
     assert np.array_equal(part[0][0], whole[30][0])
     assert np.array_equal(part[1][0], whole[5][0])
+
+
+MIXED = Augment(flip=True, shift=0.2, noise=0.1, mixup=0.4, cutmix=1.0)
+
+
+def mixed_views(data: ImageSet, view: int = 3) -> Views:
+    return Views(data, seed=7, view=view, augment=MIXED, spec=SPEC)
+
+
+def mixed_batches(data: ImageSet, *, workers: int) -> list[ViewBatch]:
+    return list(load(mixed_views(data), EpochOrder(len(data), 8, seed=7, epoch=0), workers=workers))
+
+
+@pytest.mark.slow
+def test_mixed_views_are_the_same_in_any_number_of_workers() -> None:
+    script = "import test_loader as t; t.assert_same(t.mixed_batches(t.images(), workers=0), t.mixed_batches(t.images(), workers=2))"
+    subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=Path(__file__).parent, check=True)
+
+
+def test_a_mixed_view_tells_its_second_label_and_its_share() -> None:
+    data = images()
+    views = [mixed_views(data)[i] for i in range(40)]
+    assert any(view.label != view.other_label for view in views)
+    assert all(0 <= view.share <= 1 for view in views)
+    assert len({view.share for view in views}) > 20
+    again = [mixed_views(data)[i] for i in reversed(range(40))][::-1]
+    assert all(np.array_equal(a.pixels, b.pixels) and a[1:] == b[1:] for a, b in zip(views, again, strict=True))
+    assert not np.array_equal(views[0].pixels, mixed_views(data, view=4)[0].pixels)
+
+
+def test_a_partner_without_a_label_has_none() -> None:
+    data = images()
+    data = ImageSet.of(data.frames, np.where(np.arange(40) % 2, data.labels, -1), data.classes)
+    views = [mixed_views(data)[i] for i in range(40)]
+    assert {(view.label < 0, view.other_label < 0) for view in views} == {(a, b) for a in (True, False) for b in (True, False)}
+
+
+def test_a_view_that_is_not_mixed_has_its_own_label_twice() -> None:
+    view = Views(images(), seed=7, view=0, augment=AUGMENT, spec=SPEC)[5]
+    assert (view.label, view.other_label, view.share) == (1, 1, 1.0)

@@ -1,12 +1,13 @@
 """Views are a pure function of their key, and without augmentation the device's own preprocessing."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.bundle import Preprocess
-from edgedistill.distill.views import ViewKey, make_view
+from edgedistill.distill.views import ViewKey, cutmix, make_view, mix, mixing, mixup, partner_of
 from edgedistill.preprocess import Preprocessor
 from edgedistill.recipe import Augment
 
@@ -125,3 +126,67 @@ def test_large_photographs_are_shrunk_without_aliasing() -> None:
     view = make_view(board, ViewKey(0, 0, 0), augment=Augment(flip=True), spec=SPEC)
     assert view.min() > 100
     assert view.max() < 156
+
+
+def test_mixup_blends_in_whole_steps_and_tells_the_exact_share() -> None:
+    view, other = np.full((4, 4, 3), 200, np.uint8), np.full((4, 4, 3), 100, np.uint8)
+    for image in range(100):
+        mixed, share = mixup(view, other, mixing(ViewKey(0, 0, image)), alpha=1.0)
+        assert (share * 256).is_integer()
+        assert np.all(mixed == int(100 + 100 * share + 0.5))
+
+
+def test_mixup_of_a_view_with_itself_is_the_view() -> None:
+    view = photograph(8, 8)
+    mixed, _ = mixup(view, view, mixing(ViewKey(0, 0, 3)), alpha=0.5)
+    assert np.array_equal(mixed, view)
+
+
+def test_cutmix_takes_one_rectangle_of_exactly_the_rest_of_the_share() -> None:
+    view, other = np.zeros((10, 6, 3), np.uint8), np.ones((10, 6, 3), np.uint8)
+    shares = []
+    for image in range(100):
+        mixed, share = cutmix(view, other, mixing(ViewKey(0, 0, image)), alpha=1.0)
+        taken = mixed[:, :, 0]
+        assert taken.mean() == pytest.approx(1 - share)
+        rows, columns = np.flatnonzero(taken.any(axis=1)), np.flatnonzero(taken.any(axis=0))
+        assert taken.sum() == len(rows) * len(columns)
+        shares.append(share)
+    assert 0 <= min(shares) < 0.3
+    assert 0.8 < max(shares) <= 1
+
+
+def test_shares_of_mixup_have_the_mean_and_spread_of_a_beta() -> None:
+    """Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1))."""
+    view = np.zeros((1, 1, 3), np.uint8)
+    shares = [mixup(view, view, mixing(ViewKey(1, 2, image)), alpha=0.5)[1] for image in range(2000)]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.03)
+    assert np.var(shares) == pytest.approx(0.125, abs=0.01)
+
+
+def test_with_both_kinds_each_is_drawn_for_half_of_the_views() -> None:
+    view, other = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)
+    augment = Augment(mixup=1.0, cutmix=1.0)
+    cut = [set(np.unique(mix(view, other, mixing(ViewKey(0, 0, image)), augment)[0])) <= {0, 255} for image in range(300)]
+    assert 110 < sum(cut) < 190
+
+
+@given(seed=st.integers(0, 2**31 - 1), view=st.integers(0, 10_000), image=st.integers(0, 2**40), images=st.integers(1, 50))
+def test_a_partner_is_another_image_and_follows_from_the_key(seed: int, view: int, image: int, images: int) -> None:
+    position = image % images
+    first, second = (partner_of(position, images, mixing(ViewKey(seed, view, image))) for _ in range(2))
+    assert first == second
+    assert 0 <= first < images
+    assert first != position or images == 1
+
+
+def test_all_others_are_partners() -> None:
+    assert {partner_of(2, 5, mixing(ViewKey(0, 0, image))) for image in range(200)} == {0, 1, 3, 4}
+
+
+def test_mixing_does_not_change_the_views_that_are_mixed() -> None:
+    key = ViewKey(0, 1, 2)
+    mixed = msgspec.structs.replace(ALL, mixup=0.2, cutmix=1.0)
+    assert np.array_equal(make_view(photograph(), key, augment=ALL, spec=SPEC), make_view(photograph(), key, augment=mixed, spec=SPEC))
+    only = make_view(photograph(), key, augment=Augment(mixup=0.2), spec=SPEC)
+    assert np.array_equal(only, Preprocessor(SPEC)(photograph())[0])
