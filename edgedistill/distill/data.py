@@ -15,8 +15,8 @@ import numpy as np
 
 from edgedistill.distill.checked_files import check
 from edgedistill.distill.images import FileList, GreyArray, ImageSet, split_off
-from edgedistill.distill.shards.frames import Shards
-from edgedistill.distill.shards.source import MAX_BROKEN, open_shards, open_unlabelled
+from edgedistill.distill.shards.frames import MAX_BROKEN, Shards
+from edgedistill.distill.shards.source import open_shards, open_unlabelled
 from edgedistill.errors import DataError, MissingExtraError, RecipeError, close_matches
 from edgedistill.recipe import Data
 
@@ -71,10 +71,23 @@ def open_splits(data: Data) -> Splits:
         train, validation = split_off(train, data.validation)
     limits = (train.balanced(data.train_limit), validation.balanced(data.test_limit), test.balanced(data.test_limit))
     unlabelled, skipped = _unlabelled(data.unlabelled, train.classes) if data.unlabelled else (None, [])
+    _check_streamed(data, limits[0], unlabelled)
     for held in limits[1:]:
         if isinstance(held.frames, Shards):
             held.frames.hold(held.index)
     return Splits(*limits, data.licence or source.licence, (*source.skipped, *skipped), unlabelled)
+
+
+def _check_streamed(data: Data, train: ImageSet, unlabelled: ImageSet | None) -> None:
+    """Raise RecipeError for what needs images at any place, where they come in a stream."""
+    streamed = [images for images in (train, unlabelled) if images and isinstance(images.frames, Shards) and not images.frames.is_seekable]
+    wanted = [name for name in ("mixup", "cutmix") if getattr(data.augment, name) > 0]
+    if streamed and (wanted or unlabelled):
+        what = f"data.augment.{wanted[0]}" if wanted else "data.unlabelled"
+        raise RecipeError(
+            f"{what} needs training images at any place, and compressed or remote shards are read from start to end only; "
+            "copy the shards to this machine as plain tar files, or leave it out"
+        )
 
 
 def _from(images: ImageSet | None, origin: str) -> ImageSet | None:

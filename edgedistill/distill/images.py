@@ -15,6 +15,10 @@ from PIL import Image
 
 from edgedistill.errors import DataError
 
+#: What is shown in place of an image that turns out to be broken when it is too late to leave it out.
+STAND_IN = np.full((64, 64, 3), 128, np.uint8)
+STAND_IN.flags.writeable = False
+
 
 class Frames(Protocol):
     """Images by index, each (H, W, 3) uint8 in BGR order."""

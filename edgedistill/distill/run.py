@@ -199,7 +199,7 @@ def results_of(wanted: Recipe, splits: Splits, student: Network, rows: list[dict
         "student": measure(student, splits, wanted, progress),
         "validation": {"last": rows[-1]["val_accuracy"], "best": best["val_accuracy"], "best_epoch": best["epoch"]},
         "data": {
-            "source": wanted.data.source.partition(":")[0] if wanted.data.source.startswith("folder:") else wanted.data.source,
+            "source": recipe.without_paths(wanted.data.source),
             "licence": splits.licence,
             "sha256": splits.sha256,
             "images": {name: len(images) for name in ("train", "unlabelled", "validation", "test") if (images := getattr(splits, name))},

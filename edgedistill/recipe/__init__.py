@@ -1,6 +1,6 @@
 """What to distill, from whom, into what, and how it is exported: the tables of recipe.toml, and reading and writing it."""
 
-from edgedistill.recipe.files import decode, digest, encode, load
+from edgedistill.recipe.files import decode, digest, encode, load, without_paths
 from edgedistill.recipe.tables import (
     HALF_MEAN,
     HALF_STD,
@@ -41,4 +41,5 @@ __all__ = [
     "encode",
     "is_active",
     "load",
+    "without_paths",
 ]

@@ -50,6 +50,8 @@ def decode(text: str, *, where: str = "recipe", folder: Path | None = None, over
 
 
 def _absolute(path: str, folder: Path) -> str:
+    if "::" in path:  # several shards, as WebDataset separates them
+        return "::".join(_absolute(part, folder) for part in path.split("::"))
     return path if "://" in path else os.path.normpath(folder / os.path.expanduser(path))
 
 
@@ -69,6 +71,12 @@ def digest(recipe: Recipe) -> str:
     same = _with_paths(same, lambda path: Path(path).name)
     away = {"data": msgspec.structs.replace(same.data, root=None), "cache": msgspec.structs.replace(same.cache, folder=None)}
     return hashlib.sha256(msgspec.json.encode(_without_defaults(msgspec.structs.replace(same, **away)), order="deterministic")).hexdigest()
+
+
+def without_paths(source: str) -> str:
+    """Return a source of images as it can be told to others: without the folders of this machine."""
+    kind = source.partition(":")[0]
+    return kind if kind in FILE_SOURCES else source
 
 
 def _without_defaults(value: Any) -> Any:

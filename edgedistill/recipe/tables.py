@@ -66,7 +66,7 @@ class Data(_Struct, frozen=True, kw_only=True):
 
     source: str
     unlabelled: str | None = None
-    """`folder:PATH` or `webdataset:SHARDS` with further training images, in any sub-folders; only terms that need no label learn from them."""
+    """`folder:PATH` (images in any sub-folders) or `webdataset:SHARDS`: further training images, for terms that need no label."""
     root: str | None = None
     """Where `torchvision:` keeps its downloads; ~/.cache/edgedistill by default."""
     licence: str | None = None

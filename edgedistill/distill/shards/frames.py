@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from edgedistill.distill.images import decode
+from edgedistill.distill.images import STAND_IN, decode
 from edgedistill.distill.shards.index import IMAGE_SUFFIXES, Shard
 from edgedistill.distill.shards.urls import library, opened, path_of
 from edgedistill.errors import DataError
+
+MAX_BROKEN = 0.01  # the fraction of images that cannot be decoded above which a source is refused
 
 
 def number_of(key: str) -> int:
@@ -39,6 +42,7 @@ class Shards:
         self._keys = np.array([sample.key.encode() for sample in samples])  # compact: a str a sample is shared badly between workers
         self._offsets = np.array([sample.offset for sample in samples], np.int64)
         self._sizes = np.array([sample.size for sample in samples], np.int64)
+        self._broken: set[int] = set()
         self._held: dict[int, bytes] = {}
         self._cursor: tuple[int, int, Iterator[tuple[int, bytes]]] | None = None
 
@@ -60,8 +64,18 @@ class Shards:
         return self._keys[index] + b"\0%d\0" % self._sizes[index]
 
     def decoded(self, index: int, data: bytes) -> np.ndarray:
-        """Return an image's bytes as (H, W, 3) uint8 BGR; DataError when they cannot be decoded."""
-        return decode(io.BytesIO(data), self.name(index))
+        """Return an image's bytes as (H, W, 3) uint8 BGR; `STAND_IN`, with a warning, for bytes that cannot be decoded.
+
+        DataError when these are over 1 % of all images.
+        """
+        try:
+            return decode(io.BytesIO(data), self.name(index))
+        except DataError as error:
+            self._broken.add(index)
+            if len(self._broken) > MAX_BROKEN * len(self):
+                raise DataError(f"{error}; {len(self._broken)} of {len(self)} images in the shards are like that (over 1 %)") from error
+            warnings.warn(f"{error}; a grey image without a label stands in for it", stacklevel=2)
+            return STAND_IN
 
     def encoded(self, index: int) -> bytes:
         """Return an image as its bytes in the shard."""

@@ -10,12 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from edgedistill.distill.images import ImageSet
-from edgedistill.distill.shards.frames import Shards
+from edgedistill.distill.shards.frames import MAX_BROKEN, Shards
 from edgedistill.distill.shards.index import Sample, Shard, index_of
 from edgedistill.distill.shards.urls import beside, expand, split_of
 from edgedistill.errors import DataError, close_matches
-
-MAX_BROKEN = 0.01  # the fraction of unusable samples above which a split is refused
 
 
 def open_shards(text: str) -> tuple[dict[str, ImageSet], list[str]]:
