@@ -57,19 +57,22 @@ class Form(msgspec.Struct, frozen=True):
             order = np.argsort(-log_probs, axis=1, kind="stable")
             top, rest = order[:, : self.top_k], order[:, self.top_k :]
             rows["log_probs"] = kept(np.take_along_axis(log_probs, top, axis=1), self.number)
-            _keep_decisions(rows["log_probs"], np.zeros(len(rows), np.int64))
             rows["classes"] = top
             rows["log_tail"] = kept(_log_sum(np.take_along_axis(log_probs, rest, axis=1)), np.dtype("<f4"))
+            _keep_decisions(rows["log_probs"], np.zeros(len(rows), np.int64), others_n=self._even(rows))
         return rows
 
     def decode(self, rows: np.ndarray) -> np.ndarray:
         """Return (N, classes) float32 logits."""
         if self.top_k is None:
             return rows["logits"].astype(np.float32)
-        even = rows["log_tail"] - np.float32(np.log(self.classes - self.top_k))
-        logits = np.repeat(even[:, None], self.classes, axis=1)
+        logits = np.repeat(self._even(rows)[:, None], self.classes, axis=1)
         np.put_along_axis(logits, rows["classes"].astype(np.int64), rows["log_probs"].astype(np.float32), axis=1)
         return logits
+
+    def _even(self, rows: np.ndarray) -> np.ndarray:
+        """Return (N,) log-probabilities of each class that is not among the top ones."""
+        return rows["log_tail"] - np.float32(np.log(self.classes - (self.top_k or 0)))
 
 
 def kept(values: np.ndarray, number: np.dtype) -> np.ndarray:
@@ -91,10 +94,17 @@ def _log_sum(values_nc: np.ndarray) -> np.ndarray:
     return (largest + np.log(np.exp(values_nc - largest).sum(axis=1, keepdims=True)))[:, 0]
 
 
-def _keep_decisions(stored_nc: np.ndarray, decisions: np.ndarray) -> None:
-    """Where rounding made the decided class equal to another one, raise it by the smallest step, in place."""
+def _keep_decisions(stored_nc: np.ndarray, decisions: np.ndarray, *, others_n: np.ndarray | None = None) -> None:
+    """Where rounding made the decided class no larger than another one, raise it by the smallest step, in place.
+
+    Args:
+        others_n: (N,) the logit of the classes that are not in `stored_nc`.
+    """
     rows = np.arange(len(stored_nc))
-    ties = (stored_nc == stored_nc.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    largest = stored_nc.max(axis=1)
+    ties = (stored_nc == largest[:, None]).sum(axis=1) > 1
+    if others_n is not None:
+        ties |= others_n >= largest
     up: Callable[..., np.ndarray] = np.nextafter
     raised = up(stored_nc[rows, decisions], np.array(np.inf, stored_nc.dtype))
     stored_nc[rows[ties], decisions[ties]] = raised[ties]
