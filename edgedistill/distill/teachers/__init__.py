@@ -17,6 +17,7 @@ from edgedistill.distill.teachers.logits_folder import open_logits
 from edgedistill.distill.teachers.network import NetworkTeacher, open_network
 from edgedistill.distill.teachers.onnx_file import open_onnx
 from edgedistill.distill.teachers.opening import Opened, Opening, Progress
+from edgedistill.distill.teachers.probe import open_probe
 from edgedistill.distill.teachers.teacher import Answers, Teacher
 from edgedistill.distill.teachers.tflite_file import open_tflite
 from edgedistill.errors import RecipeError, close_matches
@@ -69,7 +70,11 @@ def _open(opening: Opening) -> Teacher:
     if kind not in KINDS:
         known = ", ".join(KINDS)
         raise RecipeError(f"teacher.model: unknown kind of teacher {spec.model!r}.{close_matches(kind, KINDS)} Known: {known}")
-    opened = KINDS[kind](opening)
+    if spec.probe and kind not in WITH_LAYERS:
+        raise RecipeError(
+            f"teacher.probe: {spec.model} has only logits; a probe takes the features of timm:, torchvision: or python: networks"
+        )
+    opened = open_probe(opening) if spec.probe else KINDS[kind](opening)
     opened.teacher.to(opening.device)
     teacher = in_classes(opened, spec, opening.splits.classes)
     return calibrated(teacher, opening) if spec.calibrate else teacher
