@@ -71,6 +71,8 @@ def open_splits(data: Data) -> Splits:
         train, validation = split_off(train, data.validation)
     limits = (train.balanced(data.train_limit), validation.balanced(data.test_limit), test.balanced(data.test_limit))
     unlabelled, skipped = _unlabelled(data.unlabelled, train.classes) if data.unlabelled else (None, [])
+    if unlabelled is not None and data.unlabelled_limit and data.unlabelled_limit < len(unlabelled):
+        unlabelled = unlabelled.take(np.arange(data.unlabelled_limit) * len(unlabelled) // data.unlabelled_limit)
     _check_streamed(data, limits[0], unlabelled)
     for held in limits[1:]:
         if isinstance(held.frames, Shards):

@@ -73,6 +73,8 @@ class Data(_Struct, frozen=True, kw_only=True):
     """SPDX name of the images' licence, where the source does not know it."""
     validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
     """Fraction of each class's training images that is held out to watch the training."""
+    unlabelled_limit: Positive | None = None
+    """Use only this many images without a label, spread evenly over them all."""
     train_limit: Positive | None = None
     """Use only this many labelled training images, class-balanced."""
     test_limit: Positive | None = None
@@ -266,7 +268,7 @@ class Recipe(_Struct, frozen=True, kw_only=True):
         for epoch in sorted(turn for turn in turns if turn < self.train.epochs):
             if not any(term.weight > 0 and is_active(term, epoch) for term in self.distill):
                 raise ValueError(f"distill has no term with a weight above 0 in epoch {epoch}; epochs are numbered from 0")
-        if isinstance(self.teacher, tuple) and sum(teacher.weight for teacher in self.teacher) == 0:
+        if self.teacher is not None and sum(teacher.weight for teacher in self.teachers) == 0:
             raise ValueError("teacher needs at least one table, with a weight above 0")
 
     @property
@@ -288,7 +290,7 @@ class Recipe(_Struct, frozen=True, kw_only=True):
     def smoke(self) -> Recipe:
         """Return the same recipe cut down to a few batches: every line of code runs, nothing is learned."""
         batch_size = min(self.train.batch_size, 16)
-        limits = {"train_limit": 8 * batch_size, "test_limit": 256}
+        limits = {"train_limit": 8 * batch_size, "unlabelled_limit": 8 * batch_size, "test_limit": 256}
         data = {name: min(getattr(self.data, name) or limit, limit) for name, limit in limits.items()}
         epochs = max(term.epochs[0] for term in self.distill if term.epochs) + 1 if any(term.epochs for term in self.distill) else 1
         train = {"epochs": min(epochs, self.train.epochs), "batch_size": batch_size, "warmup_epochs": 0.0, "snapshots": ()}
