@@ -13,13 +13,16 @@ setup: .venv/installed ## Make .venv and install everything for the workstation
 	$(PYTHON) -m venv .venv && $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt 'torch' 'torchvision'
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[workstation,dev]' && touch .venv/installed
 
+.venv/tensorflow: .venv/installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[tensorflow]' && touch .venv/tensorflow
+
 demo: setup ## Run the whole way on the embedded photographs: teacher, students, export, profile, camera, report
 	$(BIN)/edgedistill demo
 
 test: setup ## Run the quick tests
 	$(BIN)/pytest -m 'not slow'
 
-slow: setup ## Run the slow tests: real conversions, killed processes, a clean device environment
+slow: setup .venv/tensorflow ## Run the slow tests: real conversions, a Keras teacher, killed processes, a clean device environment
 	$(BIN)/pytest -m slow
 
 check: setup ## Check style, format and types
