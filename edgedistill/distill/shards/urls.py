@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 from edgedistill.errors import DataError, MissingExtraError, RecipeError
 
 #: What a shard's file name begins with, when its samples are not for training.
-HELD_OUT = {"val": "validation", "test": "test"}
+HELD_OUT = {"val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 #: What curl, which the library downloads with, means by its exit status.
 CURL_STATUS = {
     "6": "an unknown host",
@@ -67,7 +67,7 @@ def path_of(url: str) -> Path:
 def split_of(url: str) -> str:
     """Return train, validation or test: what the file name of a shard says."""
     name = urlsplit(url).path.rpartition("/")[2] if not is_local(url) else path_of(url).name
-    return next((split for start, split in HELD_OUT.items() if name.lower().startswith(start)), "train")
+    return HELD_OUT.get(re.split(r"[^a-z]", name.lower())[0], "train")
 
 
 @contextlib.contextmanager
