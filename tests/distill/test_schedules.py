@@ -72,7 +72,7 @@ def stage(folder: Path, name: str) -> Path:
 
 def without_times(results: dict[str, Any]) -> dict[str, Any]:
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in results["stages"]]
-    return {**{key: value for key, value in results.items() if key != "seconds"}, "stages": rows}
+    return {**{key: value for key, value in results.items() if key not in ("seconds", "cache")}, "stages": rows}
 
 
 def test_without_a_schedule_it_is_one_run(tiny_recipe: Recipe, tmp_path: Path) -> None:
@@ -80,18 +80,6 @@ def test_without_a_schedule_it_is_one_run(tiny_recipe: Recipe, tmp_path: Path) -
     run.distill(tiny_recipe, tmp_path / "run")
     assert same_bits(tmp_path / "schedules", tmp_path / "run")
     assert not (tmp_path / "schedules" / run.STAGES).exists()
-
-
-def test_each_generation_is_taught_by_the_one_before(born_again: Recipe, tmp_path: Path) -> None:
-    results = schedules.distill(born_again, tmp_path)
-    folders = sorted((tmp_path / run.STAGES).iterdir())
-    assert [folder.name for folder in folders] == ["01-generation-1", "02-generation-2", "03-generation-3"]
-    assert run.load(folders[0]).results["teacher"] is None
-    for former, folder in pairwise(folders):
-        assert run.load(folder).results["teacher"]["sha256"] == sha256_of(former / run.STUDENT)
-        assert recipe.load(folder / run.RECIPE).distill == KD
-    assert [row["teacher"] for row in results["stages"]] == [None, "generation-1", "generation-2"]
-    assert [row["seed"] for row in results["stages"]] == [0, 1, 2]
 
 
 def test_the_first_generation_without_a_teacher_keeps_the_label_smoothing(born_again: Recipe, tmp_path: Path) -> None:
@@ -165,6 +153,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Recipe], P
         return folder / name
 
     return train
+
+
+def test_each_generation_is_taught_by_the_one_before(born_again: Recipe, whole: Callable[[str, Recipe], Path]) -> None:
+    folder_of_all = whole("born_again", born_again)
+    results = run.load(folder_of_all).results
+    folders = sorted((folder_of_all / run.STAGES).iterdir())
+    assert [folder.name for folder in folders] == ["01-generation-1", "02-generation-2", "03-generation-3"]
+    assert run.load(folders[0]).results["teacher"] is None
+    for former, folder in pairwise(folders):
+        assert run.load(folder).results["teacher"]["sha256"] == sha256_of(former / run.STUDENT)
+        assert recipe.load(folder / run.RECIPE).distill == KD
+    assert [row["teacher"] for row in results["stages"]] == [None, "generation-1", "generation-2"]
+    assert [row["seed"] for row in results["stages"]] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -324,3 +325,10 @@ def test_two_processes_go_through_the_stages_together_with_the_same_average(born
     assert len(set(averages)) == len(averages) == 10
     assert results == other_results == run.load(tmp_path / "run").results
     assert [row["teacher"] for row in results["stages"]] == ["ema", "generation-1"]
+
+
+def test_only_the_student_itself_is_kept_on_the_way(recursive: Recipe, tmp_path: Path) -> None:
+    schedules.distill(changed(recursive, train={"snapshots": (1,), "epochs": 1}), tmp_path)
+    name = "student-epoch-1.safetensors"
+    assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob(name)].count(run.STAGES) == 1
+    assert (tmp_path / name).read_bytes() == (stage(tmp_path, "student") / name).read_bytes()
