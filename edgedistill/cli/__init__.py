@@ -18,6 +18,7 @@ from edgedistill.errors import EdgeDistillError, ParityError, close_matches
 COMMANDS = {
     "demo": "Run the whole way on real images: teacher, student, export, profile, camera, report.",
     "distill": "Train a student by a recipe, with or without a teacher.",
+    "cache": "Show, check or remove the teachers' kept answers.",
     "evaluate": "Measure a run or a bundle on test images.",
     "export": "Export a run's student to ONNX and TFLite, fp32 and int8, as one checked bundle.",
     "profile": "Measure a bundle's latency by stage, its memory and its start-up time.",

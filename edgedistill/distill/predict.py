@@ -49,6 +49,12 @@ def predict(
     return np.concatenate(answers)
 
 
+def plain_preprocess(teacher: Teacher, student: Student) -> Preprocess:
+    """Return how frames are brought to a teacher's own size, in the student's way."""
+    size = teacher.facts["input_size"] or student.input_size or 224
+    return Preprocess(height=size, width=size, resize=student.resize, interpolation=student.interpolation)
+
+
 def answers_on(
     teacher: Teacher,
     images: ImageSet,
@@ -58,9 +64,7 @@ def answers_on(
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """Return a teacher's (N, classes) float32 logits on all images, without augmentation, at its own size in the student's way."""
-    size = teacher.facts["input_size"] or student.input_size or 224
-    spec = Preprocess(height=size, width=size, resize=student.resize, interpolation=student.interpolation)
-    views = Views(images, seed=0, view=0, augment=Augment(), spec=spec)
+    views = Views(images, seed=0, view=0, augment=Augment(), spec=plain_preprocess(teacher, student))
     answers: list[np.ndarray] = []
     for start in range(0, len(images), batch_size):
         batch = collate([views[i] for i in range(start, min(start + batch_size, len(images)))])

@@ -23,12 +23,13 @@ from edgedistill import metrics, recipe
 from edgedistill.bundle import Preprocess, write_atomically
 from edgedistill.distill import loop, networks, weights
 from edgedistill.distill.assemble import Order, assemble
+from edgedistill.distill.cache.plain import answers_on
 from edgedistill.distill.data import Splits, open_splits
 from edgedistill.distill.engine import first, in_turn, open_fabric, together
 from edgedistill.distill.failures import explained
 from edgedistill.distill.losses import check_terms
 from edgedistill.distill.networks import Network
-from edgedistill.distill.predict import answers_on, predict, preprocess_of
+from edgedistill.distill.predict import predict, preprocess_of
 from edgedistill.distill.self_teacher import as_teacher, check_self_teacher
 from edgedistill.distill.snapshots import card_of
 from edgedistill.distill.teachers import Teacher, open_teacher, sha256_of_teachers
@@ -143,7 +144,7 @@ def finished(out: Path, wanted: Recipe) -> dict[str, Any] | None:
 def gate(teacher: Teacher, splits: Splits, wanted: Recipe, progress: loop.Progress, say: Say) -> dict[str, Any]:
     """Measure the teacher on the validation images before any training; ModelError when it is near chance."""
     tick = lambda done, total: progress("checking the teacher", done, total)  # noqa: E731
-    logits = answers_on(teacher, splits.validation, student=wanted.student, tick=tick)
+    logits = answers_on(teacher, splits.validation, wanted, tick=tick)
     accuracy, chance = metrics.accuracy(logits, splits.validation.labels), 1 / len(splits.classes)
     say(f"teacher {teacher.facts['model']}: {accuracy:.1%} of the {len(splits.validation)} validation images, chance is {chance:.1%}")
     if accuracy < min(2 * chance, (1 + chance) / 2) and any(spec.gate for spec in wanted.teachers):
@@ -157,7 +158,7 @@ def gate(teacher: Teacher, splits: Splits, wanted: Recipe, progress: loop.Progre
 def measure_teacher(teacher: Teacher, splits: Splits, wanted: Recipe, progress: loop.Progress) -> dict[str, Any]:
     """Return a teacher's facts and what it gets right on the test images."""
     tick = lambda done, total: progress("testing the teacher", done, total)  # noqa: E731
-    logits = answers_on(teacher, splits.test, student=wanted.student, tick=tick)
+    logits = answers_on(teacher, splits.test, wanted, tick=tick)
     return {**teacher.facts, **figures(logits, splits.test.labels)}
 
 

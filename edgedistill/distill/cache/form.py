@@ -54,7 +54,7 @@ class Form(msgspec.Struct, frozen=True):
             _keep_decisions(rows["logits"], logits.argmax(axis=1))
         else:
             log_probs = logits - _log_sum(logits)[:, None]
-            order = np.argsort(-log_probs, axis=1, kind="stable")
+            order = np.argsort(-logits, axis=1, kind="stable")
             top, rest = order[:, : self.top_k], order[:, self.top_k :]
             rows["log_probs"] = kept(np.take_along_axis(log_probs, top, axis=1), self.number)
             rows["classes"] = top
@@ -69,6 +69,14 @@ class Form(msgspec.Struct, frozen=True):
         logits = np.repeat(self._even(rows)[:, None], self.classes, axis=1)
         np.put_along_axis(logits, rows["classes"].astype(np.int64), rows["log_probs"].astype(np.float32), axis=1)
         return logits
+
+    def beside(self, rows: np.ndarray, logits_nc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers that rows hold and, in the same order, those that the logits are there, both float64 with N rows."""
+        logits = logits_nc.astype(np.float64)
+        if self.top_k is None:
+            return rows["logits"].astype(np.float64), logits - logits.mean(axis=1, keepdims=True)
+        log_probs = logits - _log_sum(logits)[:, None]
+        return rows["log_probs"].astype(np.float64), np.take_along_axis(log_probs, rows["classes"].astype(np.int64), axis=1)
 
     def _even(self, rows: np.ndarray) -> np.ndarray:
         """Return (N,) log-probabilities of each class that is not among the top ones."""

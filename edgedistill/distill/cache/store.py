@@ -49,7 +49,8 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.in_use = locks.Shared(_lock_of(path))
+        lock_of(path).parent.mkdir(exist_ok=True)
+        self.in_use = locks.Shared(lock_of(path))
         self.reload()
 
     def reload(self) -> None:
@@ -98,7 +99,7 @@ def open_or_create(folder: Path, index: Index) -> Store:
     """Open the cache of these parts, made if it does not exist; DataError for one that says to be of other parts."""
     path = folder / fingerprint_of(index.parts)
     (folder / "locks").mkdir(parents=True, exist_ok=True)
-    in_use = locks.Shared(_lock_of(path))
+    in_use = locks.Shared(lock_of(path))
     if not path.exists():
         _create(path, index)
     store = Store(path)
@@ -134,6 +135,11 @@ def read_index(path: Path) -> Index:
     return index
 
 
+def lock_of(path: Path) -> Path:
+    """Return the file that whoever uses a cache has locked."""
+    return path.parent / "locks" / path.name
+
+
 def caches_in(folder: Path) -> Iterator[Path]:
     """Yield the folders of all caches."""
     if folder.is_dir():
@@ -167,10 +173,6 @@ def size(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count / 1e3:.1f} kB"
-
-
-def _lock_of(path: Path) -> Path:
-    return path.parent / "locks" / path.name
 
 
 def _remove(path: Path) -> str:
