@@ -133,12 +133,13 @@ def methods_table(name: str) -> str:
     seconds = statistics.median(entry["seconds"] for entry in results["runs"])
     teachers = {entry["teacher_accuracy"]: entry["method"] for entry in results["runs"] if entry["method"] in ("kd", "ensemble")}
     known = ", ".join(f"{percent(accuracy, digits=1)} ({method})" for accuracy, method in teachers.items())
+    teaching = " and ".join(f"`{model}`" for model in results["teachers"])
     lines += [
         "",
-        f"Student `{student['model']}` at {student['input_size']} px, {student['parameters'] / 1e6:.2f} M parameters; teachers "
-        f"{' and '.join(f'`{model}`' for model in results['teachers'])}, {known} on the same test images. {images['train']:,} labelled and "
-        f"{images['unlabelled']:,} unlabelled training images, {images['test']:,} test images; {train['epochs']} epochs of both together, which is "
-        f"as many steps for the methods that see labels only; seeds {', '.join(map(str, seeds))}; the median run took {seconds:.0f} s.",
+        f"Student `{student['model']}` at {student['input_size']} px, {student['parameters'] / 1e6:.2f} M parameters; teachers {teaching}, "
+        f"{known} on the same test images. {images['train']:,} labelled and {images['unlabelled']:,} unlabelled training images, "
+        f"{images['test']:,} test images; {train['epochs']} epochs of both together, and as many steps for the methods that see labels "
+        f"only; seeds {', '.join(map(str, seeds))}; the median run took {seconds:.0f} s.",
     ]
     return "\n".join(lines)
 
@@ -164,7 +165,15 @@ def card_facts(name: str) -> str:
     return "\n".join(lines)
 
 
-PARTS = {"demo": demo_table, "seeds": seeds_text, "facts": card_facts, "methods": methods_table}
+def recipes_table(name: str) -> str:
+    """Return the recipes of a folder in Markdown, by the first line of each."""
+    lines = ["| recipe | method |", "| --- | --- |"]
+    for file in sorted((ROOT / "models" / name).glob("*.toml")):
+        lines.append(f"| [`{file.stem}`]({file.name}) | {file.read_text().splitlines()[0].removeprefix('# ')} |")
+    return "\n".join(lines)
+
+
+PARTS = {"demo": demo_table, "seeds": seeds_text, "facts": card_facts, "methods": methods_table, "recipes": recipes_table}
 
 
 def fill(text: str) -> str:
@@ -179,7 +188,7 @@ def fill(text: str) -> str:
 
 def documents() -> list[Path]:
     """Return the documents that have generated blocks."""
-    return [ROOT / "README.md", *sorted((ROOT / "models").glob("*/card.md"))]
+    return [ROOT / "README.md", *sorted((ROOT / "models").glob("*/card.md")), ROOT / "models" / "recipes" / "README.md"]
 
 
 def main() -> None:
