@@ -88,7 +88,11 @@ def _teacher(finished: Run) -> Teacher | None:
     if not measured and not specs:
         return None
     licence = measured.get("licence") or (specs[0].licence if specs else None) or "unknown"
-    decision = "allowed: permissive licence" if licence in PERMISSIVE else "not decided: read the licence before passing the student on"
+    decision = (
+        "allowed: permissive licence"
+        if set(licence.split(" AND ")) <= PERMISSIVE
+        else "not decided: read the licence before passing the student on"
+    )
     if finished.recipe.student.weights is None and (not specs or finished.recipe.is_self_taught):
         decision = "allowed: the student itself at an earlier time"
     model = measured.get("model") or specs[0].model

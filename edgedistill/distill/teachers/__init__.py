@@ -37,6 +37,8 @@ KINDS: dict[str, Callable[[Opening], Opened]] = {
 }
 #: Kinds that have layers, which terms on features need.
 WITH_LAYERS = frozenset({"timm", "torchvision", "python", "ema"})
+#: Keys that build a network in torch.
+NETWORK_KEYS = ("weights", "new_head", "args", "strides")
 
 
 def open_teacher(
@@ -70,6 +72,8 @@ def _open(opening: Opening) -> Teacher:
     if kind not in KINDS:
         known = ", ".join(KINDS)
         raise RecipeError(f"teacher.model: unknown kind of teacher {spec.model!r}.{close_matches(kind, KINDS)} Known: {known}")
+    if unused := [name for name in NETWORK_KEYS if kind not in WITH_LAYERS and getattr(spec, name)]:
+        raise RecipeError(f"teacher: {spec.model} is read as it is, it does not use {', '.join(unused)}; take that out")
     if spec.probe and kind not in WITH_LAYERS:
         raise RecipeError(
             f"teacher.probe: {spec.model} has only logits; a probe takes the features of timm:, torchvision: or python: networks"
