@@ -54,7 +54,7 @@ class FileTeacher:
     def answer(self, batch: ViewBatch, layers: Sequence[str] = ()) -> Answers:
         """Return logits; RecipeError for layers."""
         if layers:
-            raise RecipeError(f"distill: a {self.runner.kind}: teacher has only logits, no layers {', '.join(layers)}")
+            raise RecipeError(f"distill: {self.facts['model']} has only logits, no layers {', '.join(layers)}")
         outputs = run_in_batches(self.runner, self.tensor.fill(batch.views))
         logits = np.log(np.maximum(outputs, SMALLEST)) if self.are_probabilities else outputs
         return Answers(torch.from_numpy(logits).to(batch.views.device))
