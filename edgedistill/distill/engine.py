@@ -53,8 +53,8 @@ def open_fabric(recipe: Recipe) -> Fabric:
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", settings.nodes))
     if devices > 1:
         check_can_launch(devices)
-    # a term that counts in some epochs only leaves parameters without a gradient in others
-    unused = any(term.epochs for term in recipe.distill)
+    # a term that counts in some epochs only, or never, leaves parameters without a gradient in others
+    unused = any(term.epochs or term.weight == 0 for term in recipe.distill)
     strategy = DDPStrategy(find_unused_parameters=unused, timeout=PATIENCE) if devices * nodes > 1 else "auto"
     try:
         fabric = Fabric(

@@ -30,7 +30,7 @@ class Learner(nn.Module):
         self._answer = torch.compile(network.module) if compiled else network.module
 
     def forward(self, views_nhwc: torch.Tensor, batch: Batch, epoch: int) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
-        """Return the loss, its terms by name, and the student's (N, classes) logits.
+        """Return the loss, and without gradient its terms by name and the student's (N, classes) logits.
 
         Args:
             views_nhwc: (N, H, W, 3) uint8 RGB.
@@ -40,7 +40,8 @@ class Learner(nn.Module):
         answered = replace(batch, student=logits, student_features=self.taps.take())
         with torch.autocast(logits.device.type, enabled=False):  # sums over a batch or a map are too long for half precision
             loss, named = total_loss(answered, self.terms, epoch=epoch, parts=self.parts)  # type: ignore[arg-type]
-        return loss, named, logits
+        # the loss alone has a gradient: several processes wait for all gradients of all that is returned
+        return loss, {name: term.detach() for name, term in named.items()}, logits.detach()
 
 
 def student_layers(terms: Sequence[Term]) -> tuple[str, ...]:

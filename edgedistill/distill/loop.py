@@ -79,7 +79,7 @@ def train(job: Job) -> list[dict[str, Any]]:
     look_every = 1 if fabric.device.type == "cpu" else LOOK_EVERY
 
     for epoch in range(state["epoch"], settings.epochs):
-        started = time.perf_counter()
+        started = time.perf_counter() - state["seconds"]
         views = views_of(job, epoch)
         if job.answers is not None:
             job.answers.prepare(views, epoch)
@@ -107,13 +107,13 @@ def train(job: Job) -> list[dict[str, Any]]:
             state["step"] += 1
             job.progress(f"training {recipe.name}", epoch * steps + state["step"], settings.epochs * steps)
             if settings.checkpoint_steps and state["step"] % settings.checkpoint_steps == 0 and state["step"] < steps:
-                save(job, optimizer, state | {"sums": sums.share(fabric)})
+                save(job, optimizer, state | {"sums": sums.share(fabric), "seconds": time.perf_counter() - started})
         sums.check_finite(epoch, state["step"])
         validation = validate(kept(job), job.splits.validation, student=recipe.student, fabric=fabric)
         lr, seconds = optimizer.param_groups[0]["lr"], time.perf_counter() - started
         state["rows"].append(row_of(sums.share(fabric), validation, epoch=epoch, lr=lr, seconds=seconds))
         first(fabric, partial(snapshots.keep, kept(job), recipe, job.out, epoch=epoch + 1))
-        state |= {"epoch": epoch + 1, "step": 0, "sums": {}}
+        state |= {"epoch": epoch + 1, "step": 0, "sums": {}, "seconds": 0.0}
         save(job, optimizer, state)
     return state["rows"]
 
@@ -206,7 +206,7 @@ def check_weights(job: Job, state: dict[str, Any]) -> None:
     weights = [parameter.detach() for parameter in modules_of(job).parameters()]
     if not torch.isfinite(torch.stack(torch._foreach_norm(weights))).all():
         raise ModelError(
-            f"weights are not finite after epoch {state['epoch']}, step {state['step']}; lower train.lr or set train.clip_grad_norm"
+            f"weights are not finite after {state['epoch']} epochs and {state['step']} steps; lower train.lr or set train.clip_grad_norm"
         )
 
 
@@ -222,7 +222,7 @@ def restore(job: Job, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     A checkpoint of another recipe or number of processes is refused; the metrics file is cut back to what the checkpoint knows of.
     """
     fabric = job.fabric
-    start = {"recipe": digest(job.recipe), "processes": fabric.world_size, "epoch": 0, "step": 0, "sums": {}, "rows": []}
+    start = {"recipe": digest(job.recipe), "processes": fabric.world_size, "epoch": 0, "step": 0, "sums": {}, "rows": [], "seconds": 0.0}
     if not (job.resume and (job.out / CHECKPOINT).exists()):
         return start
     with together(fabric):

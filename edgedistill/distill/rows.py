@@ -41,8 +41,8 @@ class Sums:
         """Add one batch; all batches of an epoch must have the same terms."""
         names = ("images", "loss", "labelled", "hits", *(f"term.{name}" for name in terms))
         images = len(labels)
-        counts = [(labels >= 0).sum(), (logits_nc.detach().argmax(1) == labels).sum()]
-        means = torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).to(self._dtype) * images
+        counts = [(labels >= 0).sum(), (logits_nc.argmax(1) == labels).sum()]
+        means = torch.stack([loss.detach(), *terms.values()]).to(self._dtype) * images
         values = torch.cat([means.new_tensor([images]), means[:1], torch.stack(counts).to(self._dtype), means[1:]])
         self._sums = values if not self._names else self._sums + values
         self._names = names

@@ -1,7 +1,8 @@
 """One of several processes that train together, started by torchrun with a folder of recipes.
 
-It trains plain.toml into plain/, dropout.toml into whole/, the same into cut/ with an interruption and a resume, and taught.toml into
-taught/; what it saw itself goes to seen-RANK.json: positions by epoch, and which chunks of the view cache it filled.
+It trains plain.toml into plain/, dropout.toml into whole/, the same into cut/ with an interruption and a resume, taught.toml into
+taught/ and hinted.toml into hinted/; what it saw itself goes to seen-RANK.json: positions by epoch, and which chunks of the view
+cache it filled.
 """
 
 import json
@@ -36,7 +37,7 @@ class Watched:
 def main() -> None:
     """Train, and write down what this process saw."""
     folder = Path(sys.argv[1])
-    plain, dropout, taught = (recipe.load(folder / f"{name}.toml") for name in ("plain", "dropout", "taught"))
+    plain, dropout, taught, hinted = (recipe.load(folder / f"{name}.toml") for name in ("plain", "dropout", "taught", "hinted"))
     batch_of, write, chunks = loop.batch_of, Rows.write, []
 
     def noted(rows: Rows, view: int, chunk: int, values: Any) -> None:
@@ -55,6 +56,7 @@ def main() -> None:
         run.distill(dropout, folder / "cut", resume=True)
     Rows.write = noted  # type: ignore[method-assign]
     run.distill(taught, folder / "taught")
+    run.distill(hinted, folder / "hinted")
     seen = {"positions": watched.positions, "chunks": chunks}
     (folder / f"seen-{os.environ['RANK']}.json").write_text(json.dumps(seen))
 

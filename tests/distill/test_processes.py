@@ -22,6 +22,11 @@ from edgedistill.recipe import Recipe, Term
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 NO_NORM = 'student.model="python:tiny_network:without_norm"'
+HINT_STAGE = (
+    Term(loss="hint", layers={"0": "0"}, epochs=(0, 1)),
+    Term(loss="kd", epochs=(1, 2)),
+    Term(loss="attention", layers={"1": "1"}, weight=0),
+)
 AUGMENT = "data.augment={flip = true, noise = 0.02}"
 
 
@@ -46,6 +51,7 @@ def write_recipes(folder: Path) -> None:
         "plain": recipe.decode(tiny_network.RECIPE, overrides=[NO_NORM, AUGMENT, "train.epochs=2"]),
         "dropout": recipe.decode(tiny_network.RECIPE, overrides=["student.args={dropout = 0.2}", *train]),
         "taught": taught(folder),
+        "hinted": msgspec.structs.replace(taught(folder), distill=HINT_STAGE),
     }
     for name, each in recipes.items():
         (folder / f"{name}.toml").write_text(recipe.encode(each))
@@ -111,6 +117,14 @@ def test_both_fill_the_view_cache_without_gap_or_overlap(two: Path, tmp_path: Pa
     assert together.name == single.name
     assert (together / "logits.done").read_bytes() == b"\1" * 6 == (single / "logits.done").read_bytes()
     assert (together / "logits.bin").read_bytes() == (single / "logits.bin").read_bytes()
+
+
+def test_parts_of_the_student_may_be_without_gradient_for_an_epoch(two: Path, tmp_path: Path) -> None:
+    """A stage of hints trains the first layers alone: the processes must not wait for the last layer's gradient."""
+    alone = msgspec.structs.replace(recipe.load(two / "hinted.toml"), cache=recipe.Cache(folder=str(tmp_path / "cache")))
+    run.distill(alone, tmp_path / "one")
+    one, both = weights_of(tmp_path / "one"), weights_of(two / "hinted")
+    assert all(torch.allclose(one[name], both[name], atol=1e-5) for name in one)
 
 
 def test_the_command_starts_the_other_processes_itself_and_one_speaks(two: Path, tmp_path: Path) -> None:
