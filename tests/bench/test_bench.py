@@ -16,9 +16,10 @@ import runtime_loop
 import shipped
 import timing
 import tiny_bundle
+import view_cache
 from entry import Entry, at_most, interleave, median
 
-from edgedistill import bundle
+from edgedistill import bundle, recipe
 from edgedistill.runtime import camera, open_engine
 from edgedistill.runtime.camera import Classifier
 
@@ -184,3 +185,22 @@ def test_the_large_bundle_is_built_once_and_anew_if_it_is_broken(tmp_path: Path,
     (folder / "tiny-int8.tflite").write_bytes(b"cut short")
     bundles.large_bundle()
     assert len(built) == 2
+
+
+def test_a_cached_step_is_held_against_what_is_possible() -> None:
+    """Teacher 3, student 1: a speed-up of 4 is possible, 3.2 is demanded, so a cached step may take 1/3.2 of an online one."""
+    step, reading = view_cache.entries(view_cache.Seconds(cached=1.2, online=4.0, student=1.0, teacher=3.0, reading=0.03), how="")
+    assert (step.value, step.bound, step.ok) == (pytest.approx(0.3), pytest.approx(1 / 3.2), True)
+    assert "gain 3.33 of 4.00 possible" in step.how
+    assert (reading.value, reading.ok) == (pytest.approx(0.025), True)
+    slow = view_cache.entries(view_cache.Seconds(cached=1.3, online=4.0, student=1.0, teacher=3.0, reading=0.07), how="")
+    assert [entry.ok for entry in slow] == [False, False]
+
+
+def test_the_cache_s_benchmark_takes_real_steps(tmp_path: Path) -> None:
+    tiny = [f'{role}.model="python:tiny_network:make"' for role in ("student", "teacher")]
+    wanted = recipe.decode(view_cache.RECIPE, overrides=[*tiny, f'cache.folder="{tmp_path}"', "data.train_limit=64"])
+    step, reading = view_cache.measure(wanted, rounds=1)
+    assert "64 answers of python:tiny_network:make" in step.how
+    assert step.value > 0
+    assert reading.value > 0

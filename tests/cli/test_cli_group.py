@@ -24,7 +24,7 @@ from edgedistill.errors import (
 
 
 def test_the_names_are_the_interface() -> None:
-    assert list(COMMANDS) == ["demo", "distill", "evaluate", "export", "profile", "camera", "info", "doctor"]
+    assert list(COMMANDS) == ["demo", "distill", "cache", "evaluate", "export", "profile", "camera", "info", "doctor"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
