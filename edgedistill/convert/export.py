@@ -100,6 +100,8 @@ def _check_job(job: ExportJob) -> None:
         raise ConvertError(f"{len(job.test_frames_bgr)} test images have {len(job.test_labels)} labels; give one label an image")
     if not job.settings.formats:
         raise ConvertError('export.formats is empty, so there is nothing to write; name "onnx", "tflite" or both')
+    if not (job.settings.fp32 or job.settings.int8):
+        raise ConvertError("export.fp32 and export.int8 are both false, so the bundle would be empty; keep one of them")
     expected = (len(job.test_frames_bgr), len(job.labels))
     if job.teacher_logits is not None and job.teacher_logits.shape != expected:
         raise ConvertError(f"the teacher's logits have shape {job.teacher_logits.shape}, expected {expected}: one row a test image")
@@ -180,9 +182,14 @@ def _finish(job: ExportJob, draft: Bundle, ladder: parity.Ladder) -> None:
             teacher_agreement=_teacher_agreement(job, ladder.logits[model.file]),
         )
         for model, rung in zip(draft.manifest.files, ladder.rungs, strict=True)
+        if model.precision != "fp32" or job.settings.fp32
     ]
+    for model in draft.manifest.files:
+        if model.file not in {kept.file for kept in files}:
+            (draft.path / model.file).unlink()
+    draft = Bundle(draft.path, msgspec.structs.replace(draft.manifest, files=files))
     golden = write_golden(draft, job.test_frames_bgr)
-    bundles.write_manifest(draft.path, msgspec.structs.replace(draft.manifest, files=files, golden=golden))
+    bundles.write_manifest(draft.path, msgspec.structs.replace(draft.manifest, golden=golden))
     bundles.load(draft.path)
 
 

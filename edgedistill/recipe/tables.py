@@ -232,6 +232,8 @@ class Export(_Struct, frozen=True, kw_only=True):
     """What `edgedistill export` makes of the student, and what it may lose."""
 
     formats: tuple[Literal["onnx", "tflite"], ...] = ("onnx", "tflite")
+    fp32: bool = True
+    """Keep the fp32 files in the bundle; they are made and compared in any case."""
     int8: bool = True
     calibration: Positive = 512
     """Real training images that the int8 ranges are taken from."""

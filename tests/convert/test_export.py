@@ -60,6 +60,13 @@ def test_the_bundle_loads_and_its_files_are_measured(done: tuple[Exported, list[
     assert fp32.teacher_agreement == pytest.approx(0.75, abs=0.03)
 
 
+def test_fp32_files_can_be_left_out_after_they_were_compared(student: nn.Module, tmp_path: Path) -> None:
+    exported = export_bundle(student, blobs.job(settings=Export(formats=("onnx",), fp32=False)), tmp_path / "bundle")
+    assert [rung.file for rung in exported.rungs] == ["blobs-fp32.onnx", "blobs-int8.onnx"]
+    assert [model.file for model in exported.bundle.manifest.files] == ["blobs-int8.onnx"]
+    assert sorted(item.name for item in (tmp_path / "bundle").iterdir()) == ["blobs-int8.onnx", "golden.npz", "manifest.json"]
+
+
 def test_the_folder_holds_what_the_manifest_names(done: tuple[Exported, list[str]]) -> None:
     folder = done[0].bundle.path
     assert sorted(item.name for item in folder.iterdir()) == ["blobs-fp32.onnx", "blobs-int8.onnx", "golden.npz", "manifest.json"]
@@ -219,6 +226,7 @@ def test_fp32_needs_no_calibration_images(student: nn.Module, tmp_path: Path) ->
         ({"test_labels": np.zeros(5, int)}, "256 test images have 5 labels"),
         ({"labels": ["a", "b"]}, r"returns \(1, 6\) for one image, expected \(1, 2\)"),
         ({"settings": Export(formats=())}, "export.formats is empty"),
+        ({"settings": Export(fp32=False, int8=False)}, "both false"),
         ({"teacher_logits": np.zeros((256, 5))}, r"teacher's logits have shape \(256, 5\), expected \(256, 6\)"),
         ({"preprocess": Preprocess(height=16, width=16, color="BGR")}, "raw RGB pixels"),
     ],
