@@ -349,3 +349,29 @@ def test_the_digest_does_not_depend_on_the_machine_s_folders(tmp_path: Path) -> 
     assert digest(first) == digest(second)
     (places[1] / "recipe.toml").write_text(text + '[teacher]\nmodel = "timm:y"')
     assert digest(load(places[1] / "recipe.toml")) != digest(first)
+
+
+@pytest.mark.parametrize(
+    ("source", "absolute"),
+    [
+        ("webdataset:data/{train-{0..9},val-0}.tar", "webdataset:/base/data/{train-{0..9},val-0}.tar"),
+        ("webdataset:../a.tar::b.tar::http://host/c.tar", "webdataset:/a.tar::/base/b.tar::http://host/c.tar"),
+        ("webdataset:https://host/{0..9}.tar", "webdataset:https://host/{0..9}.tar"),
+    ],
+)
+def test_paths_of_shards_start_at_the_recipe(source: str, absolute: str) -> None:
+    text = f'name = "a"\n[data]\nsource = "{source}"\n[student]\nmodel = "timm:x"\n[train]\nepochs = 1\n'
+    assert recipe.decode(text, folder=Path("/base")).data.source == absolute
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("folder:/home/me/x", "folder"),
+        ("webdataset:/home/me/a.tar", "webdataset"),
+        ("embedded", "embedded"),
+        ("torchvision:MNIST", "torchvision:MNIST"),
+    ],
+)
+def test_sources_are_told_without_this_machines_folders(source: str, told: str) -> None:
+    assert recipe.without_paths(source) == told
