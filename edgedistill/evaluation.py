@@ -19,6 +19,7 @@ from edgedistill.distill.predict import predict
 from edgedistill.distill.run import figures
 from edgedistill.errors import DataError
 from edgedistill.recipe import Data
+from edgedistill.recipe.files import FILE_SOURCES
 from edgedistill.runtime import predict_logits
 
 Progress = Callable[[str, int, int], None]
@@ -113,7 +114,8 @@ def _test_images(data: Data, classes: tuple[str, ...]) -> ImageSet:
 
 def public_name(source: str) -> str:
     """Return a source's name without the folders of the machine it was on."""
-    return f"folder:{Path(source.removeprefix('folder:')).name}" if source.startswith("folder:") else source
+    kind, _, path = source.partition(":")
+    return f"{kind}:{path.rpartition('/')[2]}" if kind in FILE_SOURCES else source
 
 
 def _absolute(source: str) -> str:

