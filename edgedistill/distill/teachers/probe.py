@@ -141,7 +141,7 @@ def fit(data: Labelled, *, strength: float, classes: int, start: Probe | None = 
         optimizer.zero_grad()
         loss = functional.cross_entropy(functional.linear(standardized, weight, bias), data.labels) + strength / 2 * weight.square().sum()
         loss.backward()
-        return float(loss)
+        return loss.detach().item()
 
     optimizer.step(closure)
     with torch.no_grad():
