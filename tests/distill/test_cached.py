@@ -1,5 +1,7 @@
 """Cached answers are the teacher's own; each view is asked about once, by whoever comes first."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -381,3 +383,27 @@ def test_the_default_folder_is_the_user_s_cache(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cached.default_folder() == tmp_path / ".cache" / "edgedistill" / "views"
+
+
+def filled_by(folder: str, *, workers: int) -> bytes:
+    """Return the file of a view of mixed images that was filled with worker processes."""
+    text = f"""
+        name = "t"
+        data = {{source = "embedded"}}
+        student = {{model = "python:tiny_network:make"}}
+        teacher = {{model = "python:tiny_network:make"}}
+        distill = [{{loss = "kd"}}]
+        train = {{epochs = 1, workers = {workers}}}
+        cache = {{folder = "{folder}"}}
+    """
+    shown = views(augment=Augment(flip=True, noise=0.05, mixup=0.3, cutmix=1.0))
+    opened(recipe.decode(text), LinearTeacher()).prepare(shown, 0)
+    return logits_of(Path(folder))
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_fills_the_same_bits(tmp_path: Path) -> None:
+    """In a process of its own: workers are forked, and other tests' converters leave threads here."""
+    script = "import sys, test_cached as t; assert t.filled_by(sys.argv[1], workers=0) == t.filled_by(sys.argv[2], workers=2)"
+    folders = [str(tmp_path / name) for name in "ab"]
+    subprocess.run([sys.executable, "-W", "error", "-c", script, *folders], cwd=Path(__file__).parent, check=True)
