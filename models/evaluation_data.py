@@ -46,7 +46,7 @@ def cifar10(file: Path) -> None:
         for split in ("train", "test"):
             offsets, data, labels = (arrays[f"{split}_{part}"] for part in ("off", "jpg", "y"))
             for number, label in enumerate(labels):
-                path = target / "full" / split / classes[label] / f"{number:05d}.jpg"
+                path = target / "cifar10" / split / classes[label] / f"{number:05d}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data[offsets[number] : offsets[number + 1]].tobytes())
     _, validation = split_off(images_in(target / "cifar10" / "train"), 0.02)
