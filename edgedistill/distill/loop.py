@@ -6,7 +6,7 @@ What the loss is stands in `losses`, where the teacher's answers come from in `a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,6 +50,7 @@ class Job:
         answers: where the teacher's answers come from, None without a teacher.
         ema: the student's exponential average, None without one.
         out: an existing folder for checkpoint and metrics.
+        log: is given each epoch's row of metrics.
     """
 
     recipe: Recipe
@@ -63,6 +64,7 @@ class Job:
     out: Path
     resume: bool
     progress: Progress
+    log: Callable[[Mapping[str, Any]], None] = lambda row: None
 
 
 def train(job: Job) -> list[dict[str, Any]]:
@@ -115,6 +117,7 @@ def train(job: Job) -> list[dict[str, Any]]:
         first(fabric, partial(snapshots.keep, kept(job), recipe, job.out, epoch=epoch + 1))
         state |= {"epoch": epoch + 1, "step": 0, "sums": {}, "seconds": 0.0}
         save(job, optimizer, state)
+        first(fabric, partial(job.log, state["rows"][-1]))
     return state["rows"]
 
 

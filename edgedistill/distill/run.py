@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +22,7 @@ from lightning_fabric import Fabric
 
 from edgedistill import metrics, recipe
 from edgedistill.bundle import Preprocess, write_atomically
-from edgedistill.distill import loop, networks, weights
+from edgedistill.distill import loggers, loop, networks, weights
 from edgedistill.distill.assemble import Order, assemble
 from edgedistill.distill.cache.plain import answers_on
 from edgedistill.distill.data import Splits, open_splits
@@ -73,19 +74,22 @@ def distill(
     fabric = open_fabric(wanted)
     if not fabric.is_global_zero:
         progress, say = (lambda text, done, total: None), (lambda text: None)
-    with explained(out / loop.CHECKPOINT), loop.threads(wanted.train.threads):
+    with explained(out / loop.CHECKPOINT), loop.threads(wanted.train.threads), ExitStack() as stack:
         if (done := first(fabric, partial(claim, out, wanted, resume=resume))) is not None:
             return done
         splits, student, teacher = in_turn(fabric, partial(open_all, wanted, fabric, progress, say), wait=may_download(wanted))
         gated = first(fabric, lambda: begin(out, wanted, teacher, splits, progress, say))
         with together(fabric):
             job = assemble(Order(wanted, splits, student, teacher, out, resume, progress, say), fabric)
+            if fabric.is_global_zero:
+                job = replace(job, log=stack.enter_context(loggers.opened(wanted, out)))
         rows = loop.train(job)
         return first(fabric, lambda: finish(job, wanted, teacher, rows, gated))
 
 
 def claim(out: Path, wanted: Recipe, *, resume: bool) -> dict[str, Any] | None:
     """Return the results where there is nothing left to do, else None; DataError for a folder in use."""
+    loggers.check_loggers(wanted)
     if resume:
         return finished(out, wanted)
     if out.exists() and any(out.iterdir()):
