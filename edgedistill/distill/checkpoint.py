@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import safetensors
 import safetensors.torch
 import torch
@@ -15,8 +16,17 @@ from torch import distributed, nn
 
 from edgedistill.bundle import write_atomically
 from edgedistill.errors import ModelError, RecipeError
+from edgedistill.recipe import Cache, Export, Recipe, Train, digest
 
 PROGRESS_KEY = "progress"
+#: Keys of `train` that may be others when a training goes on: how it is computed, not what.
+MAY_CHANGE = ("workers", "threads", "accumulate", "compile", "checkpoint_steps", "loggers", "snapshots", "devices", "nodes")
+
+
+def digest_of_training(recipe: Recipe) -> str:
+    """Return the digest of what a training is, without the keys that may be others when it goes on."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Train) if field.name in MAY_CHANGE}
+    return digest(msgspec.structs.replace(recipe, train=msgspec.structs.replace(recipe.train, **defaults), cache=Cache(), export=Export()))
 
 
 def random_states(fabric: Fabric) -> dict[str, torch.Tensor]:
@@ -47,17 +57,17 @@ def save(
     write_atomically(path, safetensors.torch.save(contiguous, metadata=metadata))
 
 
-def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, fabric: Fabric) -> dict[str, Any]:
+def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
     """Restore what `save` wrote and return the progress.
 
-    Raises ModelError for a broken file, RecipeError for one of another number of processes, whose random states would not fit.
+    Raises ModelError for a broken file, RecipeError for one of another training or number of processes, whose random states would not fit.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         progress, scalars = json.loads(metadata[PROGRESS_KEY]), json.loads(metadata["scalars"])
-        check_processes(path, progress["processes"], fabric)
+        check_same(path, progress, recipe, fabric)
         module.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
         random = {name.removeprefix("random."): t[fabric.global_rank].clone() for name, t in tensors.items() if name.startswith("random.")}
     except (OSError, safetensors.SafetensorError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
@@ -75,10 +85,16 @@ def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, fab
     return progress
 
 
-def check_processes(path: Path, processes: int, fabric: Fabric) -> None:
-    """Raise RecipeError when a checkpoint is of another number of processes."""
-    if processes != fabric.world_size:
+def check_same(path: Path, progress: Mapping[str, Any], recipe: Recipe, fabric: Fabric) -> None:
+    """Raise RecipeError when a checkpoint is of another training, or of another number of processes."""
+    if progress["recipe"] != digest_of_training(recipe):
+        free = ", ".join(f"train.{name}" for name in MAY_CHANGE if name not in ("devices", "nodes"))
         raise RecipeError(
-            f"the checkpoint {path} is of a training by {processes} processes, now there are {fabric.world_size}; go on with {processes}, "
-            "or start again without --resume"
+            f"the checkpoint in {path.parent} is of another recipe; give the same recipe and --set, or another --out (only {free} and "
+            "the tables cache and export may be others)"
+        )
+    if progress["processes"] != fabric.world_size:
+        raise RecipeError(
+            f"the checkpoint {path} is of a training by {progress['processes']} processes, now there are {fabric.world_size}; go on with "
+            f"{progress['processes']}, or start again with another --out"
         )

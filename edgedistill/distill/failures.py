@@ -19,7 +19,7 @@ from edgedistill.errors import EdgeDistillError, ModelError, OutputError, Traini
 FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file is larger than is allowed"}
 #: What torch says in a RuntimeError, and what happened then.
 NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|cannot allocate memory|out of memory|bad_alloc", re.IGNORECASE)
-LOST_WORKER = re.compile(r"DataLoader worker|worker .* (is killed by signal|exited unexpectedly)")
+LOST_WORKER = re.compile(r"DataLoader worker|unable to (write to|open) .*torch_")
 LOST_PROCESS = re.compile(r"closed by peer|connection reset|broken pipe|gloo|NCCL|process group|TCPStore|watchdog", re.IGNORECASE)
 NO_COMPILER = re.compile(r"c\+\+ compiler|cxx.?compiler|failed to find (c compiler|g\+\+)|ptxas|working triton", re.IGNORECASE)
 
@@ -54,8 +54,8 @@ Explanation = tuple[Callable[[str], EdgeDistillError], str] | None
 def _memory(error: BaseException, text: str) -> Explanation:
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
         return TrainingError, (
-            f"the memory is not enough ({text}); lower train.batch_size, or set train.accumulate = 2, which computes each batch "
-            "in two pieces"
+            f"the memory is not enough ({text}); set train.accumulate to 2 or more, which computes each batch in that many pieces; "
+            "a lower train.batch_size is another training, in another folder"
         )
     return None
 
@@ -70,7 +70,7 @@ def _disk(error: BaseException, text: str) -> Explanation:
 def _worker(error: BaseException, text: str) -> Explanation:
     if isinstance(error, RuntimeError) and LOST_WORKER.search(text):
         return TrainingError, (
-            f"a process that reads images was killed ({text}), mostly for memory; lower train.workers (0 reads in the training itself) or "
+            f"a process that reads images was killed ({text}), mostly for memory; lower train.workers (0 reads in the training itself), or "
             "give the container more shared memory"
         )
     return None
@@ -86,7 +86,9 @@ def _process(error: BaseException, text: str) -> Explanation:
 def _compiler(error: BaseException, text: str) -> Explanation:
     whole = f"{type(error).__name__}: {error}"
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")) or NO_COMPILER.search(whole):
-        return ModelError, f"train.compile: torch.compile failed ({text}); install a C++ compiler (g++), or leave train.compile out"
+        return ModelError, (
+            f"train.compile: torch.compile failed ({text}); install a C++ compiler (g++) if there is none, or set train.compile = false"
+        )
     return None
 
 
@@ -99,5 +101,5 @@ def first_line(error: BaseException) -> str:
 def where_to_go_on(checkpoint: Path) -> str:
     """Return how to go on: from the checkpoint, if there is one."""
     if checkpoint.exists():
-        return f". The last good checkpoint is kept; go on there with --resume --out {checkpoint.parent}"
-    return ". There is no checkpoint yet; start again with --resume"
+        return f". The last good checkpoint is kept in {checkpoint.parent}; the same command with --resume goes on there"
+    return ". There is no checkpoint yet; the same command with --resume starts again"

@@ -32,7 +32,7 @@ from edgedistill.distill.networks import Network
 from edgedistill.distill.predict import preprocess_of
 from edgedistill.distill.rows import LOOK_EVERY, Sums, row_of, validate, write_rows
 from edgedistill.errors import ModelError, RecipeError, close_matches
-from edgedistill.recipe import Recipe, Train, digest
+from edgedistill.recipe import Recipe, Train
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", rows.METRICS
 #: Told what is going on, and how much of it is done: (description, done, total).
@@ -225,12 +225,18 @@ def restore(job: Job, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     A checkpoint of another recipe or number of processes is refused; the metrics file is cut back to what the checkpoint knows of.
     """
     fabric = job.fabric
-    start = {"recipe": digest(job.recipe), "processes": fabric.world_size, "epoch": 0, "step": 0, "sums": {}, "rows": [], "seconds": 0.0}
+    start = {
+        "recipe": checkpoint.digest_of_training(job.recipe),
+        "processes": fabric.world_size,
+        "epoch": 0,
+        "step": 0,
+        "sums": {},
+        "rows": [],
+        "seconds": 0.0,
+    }
     if not (job.resume and (job.out / CHECKPOINT).exists()):
         return start
     with together(fabric):
-        state = checkpoint.load(job.out / CHECKPOINT, modules_of(job), optimizer, fabric=fabric)
-        if state["recipe"] != start["recipe"]:
-            raise RecipeError(f"the checkpoint in {job.out} is of another recipe; give the same recipe and --set, or another --out")
+        state = checkpoint.load(job.out / CHECKPOINT, modules_of(job), optimizer, recipe=job.recipe, fabric=fabric)
     first(fabric, lambda: write_rows(job.out / METRICS, state["rows"]))
     return state

@@ -132,6 +132,7 @@ def test_mlflow_goes_on_in_the_run_that_it_began(tiny_recipe: Recipe, tmp_path: 
     assert fake.experiment == "edgedistill"
 
 
+@pytest.mark.slow  # where TensorFlow is installed, TensorBoard imports it
 def test_tensorboard_has_every_value_of_every_epoch(tiny_recipe: Recipe, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run.distill(logged_by(tiny_recipe, "tensorboard"), tmp_path / "run")
