@@ -34,7 +34,7 @@ from edgedistill.distill.predict import predict, preprocess_of
 from edgedistill.distill.self_teacher import as_teacher, check_self_teacher
 from edgedistill.distill.snapshots import card_of
 from edgedistill.distill.teachers import Teacher, open_teacher, sha256_of_teachers
-from edgedistill.errors import DataError, ModelError
+from edgedistill.errors import DataError, ModelError, RecipeError
 from edgedistill.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -69,6 +69,8 @@ def distill(
     A finished run of the same recipe is not trained again with `resume`; without it, `out` must be empty. Of several processes
     all call this; the first one speaks and writes, and `out` is a folder that all can read.
     """
+    if wanted.schedule is not None:
+        raise RecipeError(f"{wanted.name} has a schedule of several trainings; run it with schedules.distill, which makes each of them")
     check_terms(wanted.distill, has_teacher=bool(wanted.teachers))
     check_self_teacher(wanted)
     fabric = open_fabric(wanted)

@@ -12,7 +12,7 @@ from edgedistill import metrics, recipe
 from edgedistill.distill import loop, run, weights
 from edgedistill.distill.data import open_splits
 from edgedistill.errors import DataError, ModelError, RecipeError
-from edgedistill.recipe import Recipe, Term
+from edgedistill.recipe import BornAgain, Recipe, Term
 
 
 @pytest.fixture
@@ -139,3 +139,9 @@ def test_the_student_read_back_has_its_preprocessing(finished: Path) -> None:
     assert len(loaded.student.classes) == 10
     card = weights.read_card(finished / run.STUDENT)
     assert np.allclose(card["mean"], 128 / 255)
+
+
+def test_a_schedule_is_not_left_out_silently(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    scheduled = msgspec.structs.replace(tiny_recipe, schedule=BornAgain())
+    with pytest.raises(RecipeError, match="several trainings"):
+        run.distill(scheduled, tmp_path / "run")
