@@ -16,7 +16,7 @@ from torch import distributed, nn
 
 from edgedistill.bundle import write_atomically
 from edgedistill.errors import ModelError, RecipeError
-from edgedistill.recipe import Cache, Export, Recipe, Train, digest
+from edgedistill.recipe import Export, Recipe, Train, digest
 
 PROGRESS_KEY = "progress"
 #: Keys of `train` that may be others when a training goes on: how it is computed, not what.
@@ -26,7 +26,7 @@ MAY_CHANGE = ("workers", "threads", "accumulate", "compile", "checkpoint_steps",
 def digest_of_training(recipe: Recipe) -> str:
     """Return the digest of what a training is, without the keys that may be others when it goes on."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(Train) if field.name in MAY_CHANGE}
-    return digest(msgspec.structs.replace(recipe, train=msgspec.structs.replace(recipe.train, **defaults), cache=Cache(), export=Export()))
+    return digest(msgspec.structs.replace(recipe, train=msgspec.structs.replace(recipe.train, **defaults), export=Export()))
 
 
 def random_states(fabric: Fabric) -> dict[str, torch.Tensor]:
@@ -91,7 +91,7 @@ def check_same(path: Path, progress: Mapping[str, Any], recipe: Recipe, fabric: 
         free = ", ".join(f"train.{name}" for name in MAY_CHANGE if name not in ("devices", "nodes"))
         raise RecipeError(
             f"the checkpoint in {path.parent} is of another recipe; give the same recipe and --set, or another --out (only {free} and "
-            "the tables cache and export may be others)"
+            "the table export may be others)"
         )
     if progress["processes"] != fabric.world_size:
         raise RecipeError(

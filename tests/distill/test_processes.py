@@ -127,6 +127,14 @@ def test_parts_of_the_student_may_be_without_gradient_for_an_epoch(two: Path, tm
     assert all(torch.allclose(one[name], both[name], atol=1e-5) for name in one)
 
 
+def test_a_process_that_is_gone_ends_the_others_with_a_message(two: Path) -> None:
+    lost = str(seen_by(two, 0)["lost"])
+    assert lost.startswith("another process of this training is gone (")
+    assert lost.endswith(f"The last good checkpoint is kept in {two / 'lost'}; the same command with --resume goes on there")
+    assert not (two / "lost" / run.STUDENT).exists()
+    assert "lost" not in seen_by(two, 1)
+
+
 def test_the_command_starts_the_other_processes_itself_and_one_speaks(two: Path, tmp_path: Path) -> None:
     arguments = ["distill", two / "plain.toml", "--set", "train.devices=2", "--out", tmp_path / "run", "--json"]
     done = start("-m", "edgedistill.cli", *arguments)
