@@ -173,7 +173,24 @@ def recipes_table(name: str) -> str:
     return "\n".join(lines)
 
 
-PARTS = {"demo": demo_table, "seeds": seeds_text, "facts": card_facts, "methods": methods_table, "recipes": recipes_table}
+def robustness_table(name: str) -> str:
+    """Return how a network fares on worse images, in Markdown."""
+    results = json.loads((ROOT / "models" / name / "robustness.json").read_text())
+    lines = ["| images | accuracy | answers that changed |", "| --- | ---: | ---: |"]
+    for entry in results["entries"]:
+        flips = percent(entry["flips"], digits=1) if "flips" in entry else ""
+        lines.append(f"| {entry.get('corruption', 'as they are')} | {percent(entry['accuracy'], digits=1)} | {flips} |")
+    return "\n".join(lines)
+
+
+PARTS = {
+    "demo": demo_table,
+    "seeds": seeds_text,
+    "facts": card_facts,
+    "methods": methods_table,
+    "recipes": recipes_table,
+    "robustness": robustness_table,
+}
 
 
 def fill(text: str) -> str:
