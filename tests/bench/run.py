@@ -15,6 +15,7 @@ from entry import OUT, Entry, Measure
 from processes import first_result, help_start
 from runtime_loop import loop_overhead
 from shipped import int8_vs_fp32_latency
+from training_loop import training_loop
 from view_cache import view_cache
 
 from edgedistill.bundle import write_atomically
@@ -26,6 +27,7 @@ ENTRIES: dict[str, Measure] = {
     "help_start": help_start,
     "int8_vs_fp32_latency": int8_vs_fp32_latency,
     "view_cache": view_cache,
+    "training_loop": training_loop,
 }
 
 

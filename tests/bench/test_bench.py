@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import threading
 from pathlib import Path
 
 import bundles
@@ -16,6 +17,7 @@ import runtime_loop
 import shipped
 import timing
 import tiny_bundle
+import training_loop
 import view_cache
 from entry import Entry, at_most, interleave, median
 
@@ -204,3 +206,13 @@ def test_the_cache_s_benchmark_takes_real_steps(tmp_path: Path) -> None:
     assert "64 answers of python:tiny_network:make" in step.how
     assert step.value > 0
     assert reading.value > 0
+
+
+def test_the_training_loop_s_benchmark_takes_steps_of_both_loops_and_ends_its_thread() -> None:
+    tiny = ['student.model="python:tiny_network:make"', "student.input_size=16", "data.train_limit=64"]
+    wanted, before = recipe.decode(training_loop.RECIPE, overrides=tiny), threading.active_count()
+    (found,) = training_loop.measure(wanted, blocks=1, rounds=2)
+    assert found.name == "training_loop"
+    assert found.value > -1
+    assert "python:tiny_network:make at 16" in found.how
+    assert threading.active_count() == before
