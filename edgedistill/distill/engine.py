@@ -63,7 +63,8 @@ def open_fabric(recipe: Recipe) -> Fabric:
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         wanted = f"train.accelerator {settings.accelerator!r} with {devices} devices"
         raise RecipeError(f"{wanted} cannot be had here: {' '.join(str(error).split())}; lower train.devices or name another") from error
-    fabric.launch()
+    if "LT_CLI_USED" not in os.environ:  # `fabric run` has launched it
+        fabric.launch()
     return fabric
 
 

@@ -176,6 +176,27 @@ def test_several_devices_need_a_command_that_can_be_started_again(monkeypatch: p
     engine.check_can_launch(2)
 
 
+class Opened:
+    """Stands for Fabric; keeps what it is made with."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings, self.launched = settings, 0
+
+    def launch(self) -> None:
+        self.launched += 1
+
+
+@pytest.mark.parametrize(("environment", "launched"), [({}, 1), ({"LT_CLI_USED": "1", "LT_DEVICES": "1"}, 0)])
+def test_what_fabric_run_has_launched_is_not_launched_again(
+    monkeypatch: pytest.MonkeyPatch, tiny_recipe: Recipe, environment: dict[str, str], launched: int
+) -> None:
+    monkeypatch.setattr(engine, "Fabric", Opened)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    opened: Any = engine.open_fabric(tiny_recipe)
+    assert opened.launched == launched
+
+
 @pytest.mark.parametrize(
     ("terms", "expected"),
     [
@@ -187,24 +208,13 @@ def test_several_devices_need_a_command_that_can_be_started_again(monkeypatch: p
 def test_unused_parameters_are_looked_for_only_where_there_can_be_some(
     monkeypatch: pytest.MonkeyPatch, tiny_recipe: Recipe, terms: tuple[Term, ...], *, expected: bool
 ) -> None:
-    made: dict[str, Any] = {}
-
-    class Opened:
-        """Stands for Fabric; keeps what it is made with."""
-
-        def __init__(self, **settings: Any) -> None:
-            made.update(settings)
-
-        def launch(self) -> None:
-            pass
-
     monkeypatch.setattr(engine, "Fabric", Opened)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("GROUP_WORLD_SIZE", "3")
-    engine.open_fabric(msgspec.structs.replace(tiny_recipe, distill=terms))
-    assert (made["devices"], made["num_nodes"]) == (2, 3)
-    assert made["strategy"]._ddp_kwargs == {"find_unused_parameters": expected}
+    opened: Any = engine.open_fabric(msgspec.structs.replace(tiny_recipe, distill=terms))
+    assert (opened.settings["devices"], opened.settings["num_nodes"]) == (2, 3)
+    assert opened.settings["strategy"]._ddp_kwargs == {"find_unused_parameters": expected}
 
 
 def test_alone_buffers_are_left_as_they_are() -> None:
