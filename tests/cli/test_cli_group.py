@@ -20,6 +20,7 @@ from edgedistill.errors import (
     ParityError,
     RecipeError,
     SourceError,
+    TrainingError,
 )
 
 
@@ -99,6 +100,7 @@ def test_mistakes_have_codes_and_messages_and_no_traceback(
         (ModelError("x"), 1),
         (ConvertError("x"), 1),
         (ParityError("x", table="the table"), 1),
+        (TrainingError("x"), 1),
         (BundleError("x"), 1),
         (EngineError("x"), 1),
         (MissingExtraError("torch", "workstation"), 1),
@@ -128,6 +130,17 @@ def test_every_error_has_its_exit_code(
         assert str(log) in shown
         assert "ZeroDivisionError: a bug" in log.read_text()
         assert __version__ in log.read_text()
+
+
+def test_what_another_process_of_the_training_tells_is_not_told_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise TrainingError("x", told_elsewhere=True)
+
+    monkeypatch.setattr(cli, "main", fail)
+    assert run([]) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_a_missing_extra_says_how_to_install_it() -> None:
