@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check slow bench
+.PHONY: help setup demo test check slow bench soak arm fuzz
 
 help: ## Say what each target does
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -15,6 +15,9 @@ setup: .venv/installed ## Make .venv and install everything for the workstation
 
 .venv/tensorflow: .venv/installed
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[tensorflow]' && touch .venv/tensorflow
+
+.venv/fuzz: .venv/installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[fuzz]' && touch .venv/fuzz
 
 demo: setup ## Run the whole way on the embedded photographs: teacher, students, export, profile, camera, report
 	$(BIN)/edgedistill demo
@@ -30,3 +33,12 @@ check: setup ## Check style, format and types
 
 bench: setup ## Measure speed and memory on this machine into runs/bench/results.json
 	$(BIN)/python tests/bench
+
+soak: setup ## Wear the camera loop down: outages, hostile cameras, 100,000 frames, kills; into runs/soak/results.json
+	$(BIN)/python tests/soak
+
+arm: setup ## Run everything a board runs in an emulated Raspberry Pi 4 (Debian on x86-64), into runs/arm/results.json
+	$(BIN)/python tests/arm
+
+fuzz: setup .venv/fuzz ## Fuzz the parsers written here, guided by their branches, a minute each (Linux); inputs that raise are in runs/fuzz
+	$(BIN)/python tests/fuzz

@@ -5,7 +5,13 @@ set -euo pipefail
 DEVICES_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VENV=${EDGEDISTILL_VENV:-$HOME/edgedistill-venv}
 OS_RELEASE=${EDGEDISTILL_OS_RELEASE:-/etc/os-release}
+# Whose numpy is apt's, whatever comes first in the path.
+SYSTEM_PYTHON=${EDGEDISTILL_SYSTEM_PYTHON:-/usr/bin/python3}
 DRY_RUN=no
+IOT=no
+SERVICE=()
+# shellcheck source-path=SCRIPTDIR source=service.sh
+. "$DEVICES_DIR/service.sh"
 # The checkout that this file is part of, or else the package by its name.
 PACKAGE=edgedistill
 [ -f "$DEVICES_DIR/../setup.cfg" ] && PACKAGE=$(cd "$DEVICES_DIR/.." && pwd)
@@ -14,6 +20,8 @@ PACKAGE=edgedistill
 NEEDS_MSGSPEC='msgspec>=0.19,<1'
 NEEDS_LITERT='ai-edge-litert>=2.1,<3'
 NEEDS_TFLITE_RUNTIME='tflite-runtime==2.14.0'
+NEEDS_PAHO='paho-mqtt>=2.1,<3'
+NEEDS_PROMETHEUS='prometheus-client>=0.20,<1'
 
 WRITE_NUMPY_VERSION='import numpy, pathlib, sys; pathlib.Path(sys.argv[1]).write_text("numpy==" + numpy.__version__)'
 
@@ -32,7 +40,13 @@ as_root() {
   if [ "$(id -u)" -eq 0 ]; then step "$@"; else step sudo "$@"; fi
 }
 
+# A step in the virtual environment: that of a service belongs to root, so that nobody who runs it can change it.
+venv_step() {
+  if [ ${#SERVICE[@]} -gt 0 ]; then as_root "$@"; else step "$@"; fi
+}
+
 parse_setup_arguments() {
+  local venv=${EDGEDISTILL_VENV:-}
   while [ $# -gt 0 ]; do
     case $1 in
       --dry-run) DRY_RUN=yes ;;
@@ -43,17 +57,40 @@ parse_setup_arguments() {
         ;;
       --venv)
         [ $# -ge 2 ] || fail '--venv needs a folder' 2
-        VENV=$2
+        venv=$2
         shift
         ;;
+      --iot) IOT=yes ;;
+      --allow)
+        [ $# -ge 2 ] || fail '--allow needs an address' 2
+        allow_address "$2"
+        shift
+        ;;
+      --service)
+        [ $# -ge 2 ] || fail '--service needs a bundle' 2
+        shift
+        SERVICE=("$@") IOT=yes
+        break
+        ;;
       -h | --help)
-        printf 'usage: setup.sh [--dry-run] [--package WHEEL_OR_CHECKOUT] [--venv FOLDER]\n'
+        printf 'usage: setup.sh [--dry-run] [--package WHEEL_OR_CHECKOUT] [--venv FOLDER] [--iot]\n'
+        printf '                [--allow ADDRESS]... [--service BUNDLE [OPTION...]]\n'
+        printf '  --iot      what MQTT and the live page need, too\n'
+        printf '  --service  run BUNDLE from now on, also after a reboot; the rest of the line are options of: edgedistill camera\n'
+        printf '  --allow    an address or network outside of the local one that the service may reach, again for more\n'
         exit 0
         ;;
       *) fail "unknown argument '$1'; see --help" 2 ;;
     esac
     shift
   done
+  if [ ${#SERVICE[@]} -gt 0 ]; then
+    VENV=${venv:-$SERVICE_HOME/venv}
+    case $VENV in /home/* | /root/*) fail "a service cannot see $VENV: leave --venv out, or give a folder outside of /home" 2 ;; esac
+    prepare_service "${SERVICE[@]}"
+  else
+    VENV=${venv:-$HOME/edgedistill-venv}
+  fi
 }
 
 # Print the value of a key of the os-release file, without quotes.
@@ -84,7 +121,7 @@ userland() {
 
 # Bookworm or Trixie, 64-bit, or 32-bit on Bookworm; numpy, OpenCV and picamera2 from apt, which belong together.
 setup_raspberry_pi() {
-  local interpreter codename
+  local interpreter codename needs
   parse_setup_arguments "$@"
   codename=$(os_release VERSION_CODENAME)
   case $codename in
@@ -102,28 +139,36 @@ setup_raspberry_pi() {
   esac
   as_root apt-get update
   as_root apt-get install --yes --no-install-recommends python3-venv python3-numpy python3-opencv python3-picamera2
-  step python3 -m venv --system-site-packages "$VENV"
+  venv_step python3 -m venv --system-site-packages "$VENV"
   # pip may add to apt's numpy, never replace it: picamera2 is compiled against it.
-  step /usr/bin/python3 -c "$WRITE_NUMPY_VERSION" "$VENV/apt-numpy.txt"
-  step "$VENV/bin/pip" install --constraint "$VENV/apt-numpy.txt" "$NEEDS_MSGSPEC" "$interpreter"
-  step "$VENV/bin/pip" install --no-deps "$PACKAGE"
+  venv_step "$SYSTEM_PYTHON" -c "$WRITE_NUMPY_VERSION" "$VENV/apt-numpy.txt"
+  needs=("$NEEDS_MSGSPEC" "$interpreter")
+  [ "$IOT" = no ] || needs+=("$NEEDS_PAHO" "$NEEDS_PROMETHEUS")
+  venv_step "$VENV/bin/pip" install --constraint "$VENV/apt-numpy.txt" "${needs[@]}"
+  venv_step "$VENV/bin/pip" install --no-deps --force-reinstall "$PACKAGE"
   finish
 }
 
 # A PC or a Debian in Termux: everything from pip, in a venv of its own.
 setup_with_pip() {
+  local extras=litert
+  [ "$IOT" = no ] || extras=litert,iot
   case $(uname -m) in
     x86_64 | aarch64 | arm64) ;;
     *) fail "this is $(uname -m); LiteRT is built for x86_64 and 64-bit ARM only" ;;
   esac
   require_python
-  step python3 -m venv "$VENV"
-  step "$VENV/bin/pip" install "${PACKAGE}[litert]"
+  venv_step python3 -m venv "$VENV"
+  venv_step "$VENV/bin/pip" install "${PACKAGE}[$extras]"
   finish
 }
 
 finish() {
   step "$VENV/bin/python" -m edgedistill.runtime --help
+  if [ ${#SERVICE[@]} -gt 0 ]; then
+    install_service "${SERVICE[0]}"
+    return
+  fi
   printf 'Done. Next: %s/run.sh BUNDLE\n' "$(cd "$(dirname "$0")" && pwd)"
 }
 
@@ -137,22 +182,29 @@ recommended_file() {
   if [ "$1" = onnxruntime ]; then printf 'onnx-%s' "$(profile precision)"; else printf 'tflite-%s' "$(profile precision)"; fi
 }
 
-# Run a bundle on the board's camera with the profile's settings; what the user gives comes later, and so wins. A user who
-# names an engine or a file chooses both: the profile's other half might not fit it.
+# Print the engine that setup.sh installs here: the old interpreter where LiteRT is not built for the userland.
+recommended_engine() {
+  case $(userland) in armhf | armv7l) printf 'tflite-runtime' ;; *) profile engine ;; esac
+}
+
+# Print the profile's settings that the given words leave open, one a line: a source or an engine of the user's own takes the place of
+# the profile's, and who names an engine or a file chooses both, as the profile's other half might not fit it.
+open_settings() {
+  local engine given=" $*"
+  case $given in *' --source'*) ;; *) printf '%s\n' --source "$(profile source)" ;; esac
+  printf '%s\n' --threads "$(profile threads)"
+  engine=$(recommended_engine)
+  case $given in *' --engine'* | *' --file'*) ;; *) printf '%s\n' --engine "$engine" --file "$(recommended_file "$engine")" ;; esac
+}
+
+# Run a bundle on the board's camera with the profile's settings; what the user gives comes later, and so wins.
 run_camera() {
-  local python=python3 engine settings
+  local python=python3 settings
   if [ $# -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
     printf 'usage: run.sh BUNDLE [--source SRC] [--threads N] [any other option of: edgedistill camera]\n' >&2
     exit 2
   fi
   [ -x "$VENV/bin/python" ] && python=$VENV/bin/python
-  engine=$(profile engine)
-  # setup.sh installs the old interpreter where LiteRT is not built for the userland.
-  case $(userland) in armhf | armv7l) engine=tflite-runtime ;; esac
-  settings=(--source "$(profile source)" --threads "$(profile threads)")
-  case " ${*:2}" in
-    *' --engine'* | *' --file'*) ;;
-    *) settings+=(--engine "$engine" --file "$(recommended_file "$engine")") ;;
-  esac
+  mapfile -t settings < <(open_settings "${@:2}")
   exec "$python" -m edgedistill.runtime camera "$1" "${settings[@]}" "${@:2}"
 }

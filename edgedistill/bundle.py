@@ -25,6 +25,8 @@ Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
+StudentForm = Literal["trained", "equalized", "quantization_aware"]
+Scores = Literal["logits", "probabilities"]
 
 
 class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,24 +81,52 @@ class Preprocess(_Struct, frozen=True, kw_only=True):
             raise ValueError(f"std must be above 0, got {self.std}")
 
 
-class ModelFile(_Struct, frozen=True, kw_only=True):
-    """One model file and what was measured of it; accuracy and agreements are fractions of test images.
+class Speed(_Struct, frozen=True, kw_only=True):
+    """How long a file's `invoke` took where it was exported, interleaved with the fp32 file of its format."""
 
-    `agreement` is top-1 agreement with the fp32 student in torch, `teacher_agreement` with the teacher.
+    p50_ms: Annotated[float, msgspec.Meta(gt=0)]
+    ratio_to_fp32: Annotated[float, msgspec.Meta(gt=0)] | None
+    """Median of the paired ratios; None for the fp32 file itself and where there is none."""
+    ratio_interval: tuple[float, float] | None
+    """95 % interval of that median."""
+    threads: Positive
+    measured_on: str
+    """The processor and its int8 instructions, which the figures hold for."""
+
+
+class ModelFile(_Struct, frozen=True, kw_only=True):
+    """One model file and what was measured of it; accuracy, drop and agreements are fractions of test images.
+
+    `agreement` is top-1 agreement with the fp32 student in torch, `teacher_agreement` with the teacher; `drop` is the accuracy lost
+    against the student in torch. Intervals are of 95 %.
     """
 
     file: Name
     format: Literal["onnx", "tflite"]
-    precision: Literal["fp32", "int8"]
+    precision: Literal["fp32", "fp16", "int8"]
     bytes: Positive
     sha256: Sha256
     input: Tensor
     output: Tensor
     minimum_runtime: str
+    quantization: str | None = None
+    """Name of the recipe that made it, such as `static_int8_float_islands`; None for fp32."""
+    student: StudentForm = "trained"
+    """Which form of the student was quantized."""
+    pixel_mean: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+    """What a float32 input is less than the pixel; a quantized input holds the pixel itself."""
+    scores: Scores = "logits"
+    """What the output is: probabilities where softmax is part of the graph."""
     partitions: int | None = None
+    outside: dict[str, Positive] = {}
+    """Operators that run outside of the delegate, with their numbers."""
     accuracy: Fraction | None = None
+    accuracy_interval: tuple[Fraction, Fraction] | None = None
+    drop: float | None = None
+    drop_interval: tuple[float, float] | None = None
     agreement: Fraction | None = None
     teacher_agreement: Fraction | None = None
+    speed: Speed | None = None
 
 
 class Golden(_Struct, frozen=True, kw_only=True):
@@ -115,6 +145,17 @@ class Teacher(_Struct, frozen=True, kw_only=True):
     licence_decision: str
 
 
+class Calibration(_Struct, frozen=True, kw_only=True):
+    """Where the quantization ranges come from; `file` is JSON with the range of each tensor of the student's graph."""
+
+    file: Name
+    sha256: Sha256
+    student: StudentForm
+    method: str
+    images: Positive
+    images_sha256: Sha256
+
+
 class Provenance(_Struct, frozen=True, kw_only=True):
     """Where the student comes from: enough to make it again."""
 
@@ -127,6 +168,8 @@ class Provenance(_Struct, frozen=True, kw_only=True):
     recipe_sha256: str
     created: str
     versions: dict[str, str]
+    student_licence: str | None = None
+    calibrations: list[Calibration] = []
 
 
 class Manifest(_Struct, frozen=True, kw_only=True):
@@ -233,6 +276,8 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
         _check_file(folder, model.file, model.sha256, size=model.bytes, verify=verify)
     if manifest.golden is not None:
         _check_file(folder, manifest.golden.file, manifest.golden.sha256, size=None, verify=verify)
+    for calibration in manifest.provenance.calibrations:
+        _check_file(folder, calibration.file, calibration.sha256, size=None, verify=verify)
     return Bundle(folder, manifest)
 
 

@@ -2,11 +2,12 @@
 
     EdgeDistillError          exit code 1
     ├── RecipeError           a recipe or an override that cannot be used
-    ├── DataError             images or labels that are missing, broken or do not fit
+    ├── DataError             images, labels or results that are missing, broken or do not fit
     ├── ModelError            a network that is unknown, or weights that do not fit it
     ├── TrainingError         a training that ran out of memory or disk, or lost one of its processes
     ├── ConvertError          a conversion that failed
     ├── ParityError           an exported file that does not answer like the student
+    ├── AuditError            an int8 file that is slower than fp32, or runs in several parts, where that is not allowed
     ├── BundleError           a bundle that is broken, incomplete or of another format
     ├── EngineError           no interpreter for a file, or one that refuses it
     ├── MissingExtraError     an optional dependency that is not installed
@@ -25,11 +26,14 @@ from collections.abc import Iterable
 class EdgeDistillError(Exception):
     """Base of all errors that a user can put right; `exit_code` is what the commands return.
 
-    `told_elsewhere` is true where another process of the same command tells the person of it.
+    `told_elsewhere` is true where the person is told of it otherwise: by another process of the same command, or in the log already.
     """
 
     exit_code = 1
-    told_elsewhere = False
+
+    def __init__(self, message: str, *, told_elsewhere: bool = False) -> None:
+        super().__init__(message)
+        self.told_elsewhere = told_elsewhere
 
 
 class RecipeError(EdgeDistillError):
@@ -37,7 +41,7 @@ class RecipeError(EdgeDistillError):
 
 
 class DataError(EdgeDistillError):
-    """Images or labels that are missing, broken or do not fit."""
+    """Images, labels or results that are missing, broken or do not fit."""
 
 
 class ModelError(EdgeDistillError):
@@ -46,10 +50,6 @@ class ModelError(EdgeDistillError):
 
 class TrainingError(EdgeDistillError):
     """A training that ran out of memory or disk, or lost one of its processes."""
-
-    def __init__(self, message: str, *, told_elsewhere: bool = False) -> None:
-        super().__init__(message)
-        self.told_elsewhere = told_elsewhere
 
 
 class ConvertError(EdgeDistillError):
@@ -62,6 +62,10 @@ class ParityError(EdgeDistillError):
     def __init__(self, message: str, table: str = "") -> None:
         super().__init__(message)
         self.table = table
+
+
+class AuditError(EdgeDistillError):
+    """An int8 file that is slower than fp32, or runs in several parts, where `strict` does not allow it."""
 
 
 class BundleError(EdgeDistillError):

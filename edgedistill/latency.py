@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -52,9 +53,15 @@ class LatencyRecorder:
         for stage, value in stages_ms.items():
             self._stages_ms.setdefault(stage, deque(maxlen=self._keep)).append(value)
 
-    def values_ms(self, stage: str) -> list[float]:
-        """Return what was recorded of a stage, in order."""
-        return list(self._stages_ms.get(stage, ()))
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that were recorded, in the order they were first seen."""
+        return tuple(self._stages_ms)
+
+    def values_ms(self, stage: str, *, newest: int | None = None) -> list[float]:
+        """Return what was recorded of a stage, in order: all, or the newest so many."""
+        kept = self._stages_ms.get(stage, deque())
+        return list(kept) if newest is None else list(islice(reversed(kept), newest))[::-1]
 
     def summary(self) -> dict[str, Percentiles]:
         """Return the percentiles of each stage, in the order they were first seen."""

@@ -8,6 +8,9 @@ import numpy as np
 
 from edgedistill.postprocess import softmax
 
+#: Standard errors on each side of a 95 % interval.
+_Z = 1.959964
+
 
 def accuracy(logits_nc: np.ndarray, labels_n: np.ndarray) -> float:
     """Return top-1 accuracy, 0 to 1."""
@@ -51,8 +54,62 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 def accuracy_interval(accuracy_value: float, images: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of an accuracy measured on `images` images."""
-    z = 1.959964
+    z = _Z
     centre = accuracy_value + z * z / (2 * images)
     spread = z * math.sqrt(accuracy_value * (1 - accuracy_value) / images + z * z / (4 * images * images))
     scale = 1 + z * z / images
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def median_interval(values_n: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of a median by order statistics, free of any assumption about the distribution.
+
+    Of fewer than six values it is all of them, which covers less than 95 %.
+    """
+    ordered = np.sort(np.asarray(values_n, np.float64))
+    left_out = _left_out(len(ordered))
+    return float(ordered[left_out]), float(ordered[len(ordered) - 1 - left_out])
+
+
+def _left_out(count: int) -> int:
+    """Return how many values at each end are outside: so few heads come in at most 2.5 % of all series of coin throws."""
+    if count > 1000:  # the chance of a single series is too small for a float
+        return int(count / 2 - _Z / 2 * math.sqrt(count)) - 1
+    chance = below = 0.5**count
+    heads = 0
+    while below <= 0.025:
+        heads += 1
+        chance *= (count - heads + 1) / heads
+        below += chance
+    return max(heads - 1, 0)
+
+
+def drop_interval(expected_n: np.ndarray, found_n: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the accuracy lost by `found` against `expected` on the same images.
+
+    Tango's score interval for paired proportions (Statistics in Medicine 17, 1998, eq. 3): it looks only at images on which one
+    is right and the other wrong, and has a width where there are none.
+
+    Args:
+        expected_n: (N,) bool, whether the one that is compared with is right.
+        found_n: (N,) bool, whether the other is.
+    """
+    lost, won, images = int(np.sum(expected_n & ~found_n)), int(np.sum(found_n & ~expected_n)), len(expected_n)
+    return -_highest_drop(won, lost, images), _highest_drop(lost, won, images)
+
+
+def _highest_drop(lost: int, won: int, images: int) -> float:
+    """Return the largest drop that is less than 1.96 standard errors from the observed one, by bisection."""
+    low, high = (lost - won) / images, 1.0
+    for _ in range(60):
+        drop = (low + high) / 2
+        b = (2 * images - lost + won) * drop - lost - won
+        c = -won * drop * (1 - drop)
+        # The likeliest fraction of images won if the drop were this one.
+        fraction = (math.sqrt(max(0.0, b * b - 8 * images * c)) - b) / (4 * images)
+        error = math.sqrt(max(0.0, images * (2 * fraction + drop * (1 - drop))))
+        if images * drop - (lost - won) <= _Z * error:
+            low = drop
+        else:
+            high = drop
+    return (low + high) / 2

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from torch import nn
 
 from edgedistill import bundle, recipe
 from edgedistill.bundle import Provenance, Teacher
-from edgedistill.convert.export import Exported, ExportJob, export_bundle
+from edgedistill.convert.export import export_bundle
+from edgedistill.convert.job import Exported, ExportJob
 from edgedistill.distill import run
 from edgedistill.distill.data import Splits, open_splits
 from edgedistill.distill.images import ImageSet
@@ -21,6 +24,7 @@ from edgedistill.distill.run import Run
 from edgedistill.distill.teachers import open_teacher
 from edgedistill.errors import DataError
 from edgedistill.evaluation import public_name
+from edgedistill.quantization_aware import trained_by
 
 Progress = Callable[[str, int, int], None]
 
@@ -28,13 +32,22 @@ Progress = Callable[[str, int, int], None]
 PERMISSIVE = {"MIT", "Apache-2.0", "BSD-3-Clause", "BSD-2-Clause", "CC0-1.0", "CC-BY-4.0"}
 
 
-def export(run_folder: Path, out: Path, *, changes: Mapping[str, Any], progress: Progress) -> Exported:
+def export(run_folder: Path, out: Path, *, changes: Mapping[str, Any], progress: Progress, onnx2tf: Path | None = None) -> Exported:
     """Export a finished run's student into the bundle folder `out`.
 
     Args:
         changes: keys of the recipe's [export] table to replace.
         progress: told each step.
+        onnx2tf: Python of an environment with onnx2tf, to write TFLite with it.
     """
+    job, student = export_job(run_folder, changes=changes, progress=progress, onnx2tf=onnx2tf)
+    return export_bundle(student, job, out, progress=lambda text: progress(text, 1, 1))
+
+
+def export_job(
+    run_folder: Path, *, changes: Mapping[str, Any], progress: Progress, onnx2tf: Path | None = None
+) -> tuple[ExportJob, nn.Module]:
+    """Return what the export of a finished run needs, and its student."""
     finished = run.load(run_folder)
     settings = msgspec.structs.replace(finished.recipe.export, **changes)
     splits = open_splits(finished.recipe.data)
@@ -55,8 +68,10 @@ def export(run_folder: Path, out: Path, *, changes: Mapping[str, Any], progress:
         teacher_logits=_teacher_logits(finished, splits, test),
         settings=settings,
         provenance=provenance(finished, splits),
+        train_aware=trained_by(finished, splits, settings=settings.qad, progress=progress),
+        onnx2tf=onnx2tf,
     )
-    return export_bundle(finished.student.module, job, out, progress=lambda text: progress(text, 1, 1))
+    return job, finished.student.module
 
 
 def _teacher_logits(finished: Run, splits: Splits, images: ImageSet) -> np.ndarray | None:
@@ -76,6 +91,7 @@ def provenance(finished: Run, splits: Splits) -> Provenance:
         dataset_sha256=splits.sha256,
         dataset_licence=splits.licence,
         recipe_sha256=recipe.digest(saved),
+        student_licence=saved.student.licence,
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
         versions=dict(finished.results.get("environment", {}).get("versions", {})),
     )
@@ -100,11 +116,26 @@ def _teacher(finished: Run) -> Teacher | None:
 
 
 def exported_as_json(exported: Exported) -> dict[str, Any]:
-    """Return an export's manifest, parity ladder, seconds by step and notes as JSON values."""
+    """Return an export's manifest, parity ladder, audits, attempts, seconds by step and notes as JSON values."""
     return {
         "bundle": str(exported.bundle.path),
         "manifest": msgspec.to_builtins(exported.bundle.manifest),
-        "ladder": [rung._asdict() for rung in exported.rungs],
+        "ladder": as_json(exported.rungs),
+        "audits": as_json(exported.audits),
+        "attempts": as_json(exported.attempts),
         "seconds": exported.seconds,
         "notes": list(exported.notes),
     }
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as JSON has it, named tuples as objects with their fields and infinities as null."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return as_json(value._asdict())
+    if isinstance(value, Mapping):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return msgspec.to_builtins(value)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# recipes of tests name the tiny network as python:tiny_network:make
-sys.path.append(str(Path(__file__).parent / "distill"))
+TESTS = Path(__file__).parent
+# recipes of tests name the tiny network as python:tiny_network:make; what measures, and what makes tables of it, are scripts in folders
+sys.path += [str(TESTS / "distill"), *(str(TESTS / name) for name in ("bench", "soak", "arm")), str(TESTS.parent / "models")]
 
 # a busy machine must not fail a property: no test here asserts on time
 settings.register_profile("edgedistill", deadline=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from edgedistill.bundle import ModelFile
+from edgedistill.runtime.frames import Traits
 
 
 class FakeEngine:
@@ -26,6 +27,9 @@ class FakeEngine:
         self._pixels_nhwc = np.zeros((1, 1, 1, 3), np.uint8)
         self._logits = np.zeros(3, np.float32)
 
+    def input_pixels(self) -> np.ndarray | None:
+        return None
+
     def set_input(self, pixels_nhwc: np.ndarray) -> None:
         self._pixels_nhwc = pixels_nhwc.copy()
 
@@ -37,23 +41,41 @@ class FakeEngine:
     def logits(self) -> np.ndarray:
         return self._logits.copy()
 
+    def read_logits(self, into: np.ndarray) -> np.ndarray:
+        into[:] = self._logits
+        return into
+
     def run(self, pixels_nhwc: np.ndarray) -> np.ndarray:
         self.set_input(pixels_nhwc)
         self.invoke()
         return self.logits()
 
 
+CAMERA = Traits("cam", live=True, ends=False)
+
+
 class FakeCamera:
     """A `Capture` that delivers `frames`, one every `interval_s`, and then dies, or stalls until it is released by `unblock`.
 
-    A frame that is None cannot be decoded; an exception among the frames is raised by `grab`.
+    A frame that is None cannot be decoded; an exception among the frames is raised by `grab`. With `interruptible`, `interrupt`
+    ends a stall as well.
     """
 
-    def __init__(self, frames: list[np.ndarray | Exception | None], *, interval_s: float = 0.0, then: str = "die") -> None:
+    def __init__(
+        self,
+        frames: Iterable[np.ndarray | Exception | None],
+        *,
+        interval_s: float = 0.0,
+        then: str = "die",
+        traits: Traits = CAMERA,
+        interruptible: bool = False,
+    ) -> None:
+        self.traits, self.interruptible = traits, interruptible
         self._frames = iter(frames)
         self._frame: np.ndarray | None = None
         self.interval_s, self.then = interval_s, then
         self.unblock = threading.Event()
+        self.interrupted = threading.Event()
         self.released = threading.Event()
 
     def grab(self) -> bool:
@@ -69,6 +91,11 @@ class FakeCamera:
 
     def retrieve(self) -> tuple[bool, np.ndarray | None]:
         return self._frame is not None, self._frame
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+        if self.interruptible:
+            self.unblock.set()
 
     def release(self) -> None:
         self.released.set()

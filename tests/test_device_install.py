@@ -1,5 +1,6 @@
 """The wheel on a clean device: numpy, OpenCV, msgspec and one interpreter, nothing else, run the shipped bundle."""
 
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from edgedistill.runtime.results import read_results
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "export" / "fashion-mnist-mobilenetv3"
@@ -49,7 +52,7 @@ def test_a_clean_environment_with_one_interpreter_runs_the_bundle(wheel: Path, t
     command = [str(python), "-m", "edgedistill.runtime", "camera", str(BUNDLE), "--source", "test://", "--frames", "3", "--output", "jsonl"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert [json.loads(line)["frame_id"] for line in ran.stdout.splitlines()] == [0, 1, 2]
+    assert [result.frame_id for result in read_results(io.StringIO(ran.stdout), finished=True)] == [0, 1, 2]
     checked = subprocess.run(
         [str(python), "-m", "edgedistill.runtime", "selfcheck", str(BUNDLE)], capture_output=True, text=True, check=False
     )

@@ -85,7 +85,7 @@ def test_scripts_are_strict_and_executable(script: Path) -> None:
     assert text.startswith("#!/usr/bin/env bash\n# ")
     assert "\nset -euo pipefail\n" in text
     assert max(map(len, text.splitlines())) <= 140
-    assert os.access(script, os.X_OK) or script.name == "board.sh"
+    assert os.access(script, os.X_OK) or script.parent == DEVICES
 
 
 @pytest.mark.parametrize("codename", ["bookworm", "trixie"])
@@ -104,7 +104,7 @@ def test_setup_of_a_64_bit_pi(board: str, codename: str, tmp_path: Path) -> None
     assert lines[3].endswith(" /venv/apt-numpy.txt")
     assert lines[4:] == [
         r"+ /venv/bin/pip install --constraint /venv/apt-numpy.txt msgspec\>=0.19\,\<1 ai-edge-litert\>=2.1\,\<3",
-        "+ /venv/bin/pip install --no-deps some.whl",
+        "+ /venv/bin/pip install --no-deps --force-reinstall some.whl",
         "+ /venv/bin/python -m edgedistill.runtime --help",
         f"Done. Next: {DEVICES / board}/run.sh BUNDLE",
     ]
@@ -226,27 +226,35 @@ def test_version_ranges_are_those_of_setup_cfg() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     extras = config["options.extras_require"]
-    installed = [*config["options"]["install_requires"].split("\n"), *extras["litert"].split("\n"), *extras["tflite-runtime"].split("\n")]
+    wanted = [config["options"]["install_requires"], extras["litert"], extras["tflite-runtime"], extras["iot"]]
+    installed = "\n".join(wanted).split("\n")
     ranges = {line.split(";")[0].strip() for line in installed}
     needs = re.findall(r"^NEEDS_\w+='(.*)'$", (DEVICES / "board.sh").read_text(), re.MULTILINE)
-    assert len(needs) == 3
+    assert len(needs) == 5
     assert set(needs) <= ranges
 
 
 @pytest.mark.parametrize("board", BOARDS)
 def test_run_passes_the_profiles_settings_and_then_the_users(board: str, tmp_path: Path) -> None:
-    done = run(f"{board}/run.sh", "my bundle", "--source", "test://", "--save", "a b.mp4", tmp_path=tmp_path)
+    done = run(f"{board}/run.sh", "my bundle", "--save", "a b.mp4", tmp_path=tmp_path)
     settings = tomllib.loads((DEVICES / board / "profile.toml").read_text())["recommended"]
     expected = ["-m", "edgedistill.runtime", "camera", "my bundle", "--source", settings["source"], "--threads", str(settings["threads"])]
-    expected += ["--engine", settings["engine"], "--file", f"tflite-{settings['precision']}", "--source", "test://", "--save", "a b.mp4"]
+    expected += ["--engine", settings["engine"], "--file", f"tflite-{settings['precision']}", "--save", "a b.mp4"]
     assert done.stdout == "".join(f"<{argument}>" for argument in expected), done.stderr
+
+
+@pytest.mark.parametrize("given", [["--source", "test://"], ["--source=test://"], ["--source", "a", "--source", "b"]])
+def test_a_users_sources_take_the_place_of_the_profiles(given: list[str], tmp_path: Path) -> None:
+    done = run("rpi5/run.sh", "bundle", *given, tmp_path=tmp_path)
+    assert done.stdout.count("source") == len(re.findall("--source", " ".join(given)))
+    assert done.stdout.endswith("".join(f"<{argument}>" for argument in given))
 
 
 @pytest.mark.parametrize("choice", [["--engine", "onnxruntime"], ["--engine=onnxruntime"], ["--file", "onnx-fp32"]])
 def test_a_user_who_names_an_engine_or_a_file_chooses_both(choice: list[str], tmp_path: Path) -> None:
     done = run("rpi5/run.sh", "bundle", "--frames", "1", *choice, tmp_path=tmp_path)
     given = "".join(f"<{argument}>" for argument in ("--frames", "1", *choice))
-    assert done.stdout == f"<-m><edgedistill.runtime><camera><bundle><--source><0><--threads><2>{given}"
+    assert done.stdout == f"<-m><edgedistill.runtime><camera><bundle><--source><picamera:0><--threads><2>{given}"
 
 
 @pytest.mark.parametrize("dpkg", ["armhf", "armv7l"])
@@ -283,5 +291,6 @@ def test_scripts_use_only_options_that_the_device_has() -> None:
         [sys.executable, "-m", "edgedistill.runtime", "camera", "--help"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    for option in re.findall(r"--[a-z-]+", (DEVICES / "board.sh").read_text().partition("run_camera() {")[2]):
+    used = (DEVICES / "board.sh").read_text().partition("open_settings() {")[2] + "--wait --output"
+    for option in re.findall(r"--[a-z-]+", used + (DEVICES / "service.sh").read_text().partition("SECRET_OPTIONS=")[2].splitlines()[0]):
         assert option in done.stdout

@@ -116,7 +116,7 @@ def test_sources_are_public(board: str) -> None:
         ("cores = 4", "cors = 4", "unknown key 'cors'. Did you mean 'cores'"),
         ("cores = 4", "cores = '4'", "cores = '4': expected `int`, got `str`"),
         ('engine = "litert"', 'engine = "tensorflow"', "recommended.engine = 'tensorflow': expected one of 'litert', 'tflite-runtime'"),
-        ('source = "0"', "", "recommended: object missing required field `source`"),
+        ('source = "picamera:0"', "", "recommended: object missing required field `source`"),
         ("latency_ms = 17.0", "latency_ms = 0.0", r"reference[3].latency_ms = 0.0"),
         ('threads = "all"', 'threads = "some"', "reference[0].threads = 'some'"),
         ("[recommended]", "[recommended", "profile.toml: "),

@@ -18,9 +18,17 @@ import setuptools
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edgedistill"
 
-CONTRACT = ("errors", "validation", "overrides", "recipe", "bundle", "preprocess", "postprocess", "latency", "metrics")
+CONTRACT = ("errors", "validation", "overrides", "recipe", "bundle", "preprocess", "postprocess", "latency", "metrics", "streams")
 LIGHT = {"numpy", "msgspec", "edgedistill"}
 INTERPRETERS = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
+#: Packages that one module alone may import, inside of the functions that need them.
+OPTIONAL = {
+    "edgedistill.runtime.mqtt": {"paho"},
+    "edgedistill.runtime.picamera": {"picamera2", "libcamera"},
+    "edgedistill.runtime.serve.metrics": {"prometheus_client"},
+}
+#: Packages of the extra `iot`, and who may import them: in functions only, so that nobody else needs them.
+IOT = {"paho": "edgedistill.runtime.mqtt", "prometheus_client": "edgedistill.runtime.serve"}
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "onnx", "onnxscript", "litert_torch", "ai_edge_quantizer", "tensorflow", "jax")
 
 
@@ -87,8 +95,12 @@ def violations(source: str, module: str, *, is_package: bool = False) -> list[st
             allowed = True
         elif package == "click":
             allowed = module.split(".")[1:2] == ["cli"]
+        elif package in IOT:
+            allowed = f"{module}.".startswith(f"{IOT[package]}.")
         elif package == "cv2" and layer_of(module) == "contract":
             allowed = module == "edgedistill.preprocess"
+        elif package in OPTIONAL.get(module, ()):
+            allowed = True
         else:
             allowed = layer.packages is None or package in layer.packages
         if not allowed:
@@ -128,12 +140,16 @@ def test_each_contract_module_is_a_file_of_its_own() -> None:
         ("edgedistill.runtime.loop", "import ai_edge_litert.interpreter", None),
         ("edgedistill.runtime.loop", "from ..distill import loop", "edgedistill.distill.loop"),
         ("edgedistill.runtime.loop", "import onnx", "onnx"),
+        ("edgedistill.runtime.loop", "import paho.mqtt.client", "paho.mqtt.client"),
+        ("edgedistill.runtime.mqtt", "import paho.mqtt.client", None),
+        ("edgedistill.runtime.mqtt", "import prometheus_client", "prometheus_client"),
+        ("edgedistill.runtime.serve.metrics", "import prometheus_client", None),
         ("edgedistill.runtime.loop", "import click", "click"),
         ("edgedistill.runtime.loop", "import importlib\nimportlib.import_module('torch')", "torch"),
         ("edgedistill.runtime.loop", "from edgedistill.convert import export", "edgedistill.convert.export"),
         ("edgedistill.distill.loop", "import torch", None),
         ("edgedistill.distill.loop", "import edgedistill.runtime.engines", "edgedistill.runtime.engines"),
-        ("edgedistill.distill.loop", "from edgedistill.convert import onnx_fp32", "edgedistill.convert.onnx_fp32"),
+        ("edgedistill.distill.loop", "from edgedistill.convert import parity", "edgedistill.convert.parity"),
         ("edgedistill.convert.graph", "from edgedistill.runtime import open_engine", None),
         ("edgedistill.convert.graph", "from edgedistill.distill import networks", "edgedistill.distill.networks"),
         ("edgedistill.convert.graph", "from edgedistill.pipeline import x", "edgedistill.pipeline.x"),
@@ -185,7 +201,7 @@ def run_blocked(code: str, blocked: tuple[str, ...]) -> subprocess.CompletedProc
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
 
 
-NOT_ON_THE_DEVICE = (*HEAVY, "click", "rich", "matplotlib", "jinja2", "safetensors", "tomli_w")
+NOT_ON_THE_DEVICE = (*HEAVY, *IOT, "click", "rich", "matplotlib", "jinja2", "safetensors", "tomli_w")
 IMPORT_ALL = """
 import importlib, pkgutil
 import edgedistill.runtime

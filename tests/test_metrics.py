@@ -130,3 +130,76 @@ def test_laws_of_any_logits(logits: np.ndarray, data: st.DataObject) -> None:
     assert 0 <= metrics.expected_calibration_error(logits, labels) <= 1 + 1e-12
     assert metrics.agreement(logits, logits) == 1.0
     assert metrics.negative_log_likelihood(logits + 7.5, labels) == pytest.approx(metrics.negative_log_likelihood(logits, labels))
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"),
+    [(1, 1, 1), (2, 1, 2), (5, 1, 5), (6, 1, 6), (8, 1, 8), (9, 2, 8), (10, 2, 9), (20, 6, 15), (25, 8, 18), (100, 40, 61)],
+)
+def test_median_interval_takes_the_ranks_of_the_sign_tests_tables(count: int, low: int, high: int) -> None:
+    """For ten values: one head or none comes in 11 of 1024 series (1.1 %), two or fewer in 56 (5.5 %), so the second and the ninth."""
+    values = np.arange(1, count + 1, dtype=float)
+    assert metrics.median_interval(values[::-1]) == (low, high)
+
+
+@pytest.mark.parametrize("count", [999, 1000, 1001, 1002, 5000])
+def test_median_interval_of_many_goes_over_into_the_normal_one(count: int) -> None:
+    low, high = metrics.median_interval(np.arange(1, count + 1))
+    assert low == pytest.approx(count / 2 - 0.98 * math.sqrt(count), abs=2)
+    assert low + high == count + 1
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e6, 1e6)))
+def test_median_interval_holds_the_median(values: np.ndarray) -> None:
+    low, high = metrics.median_interval(values)
+    assert low <= np.median(values) <= high
+
+
+def paired(lost: int, won: int, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return who is right on which image: `lost` only the first, `won` only the second, half of the others both."""
+    expected, found = np.zeros(images, bool), np.zeros(images, bool)
+    expected[:lost] = True
+    found[lost : lost + won] = True
+    both = slice(lost + won, (images + lost + won) // 2)
+    expected[both] = found[both] = True
+    return expected, found
+
+
+@pytest.mark.parametrize("images", [10, 100, 2000])
+def test_drop_interval_without_any_difference_by_hand(images: int) -> None:
+    """With nothing lost or won the score equation is n d² = z² d (1 - d), so d = z² / (n + z²)."""
+    widest = 1.959964**2 / (images + 1.959964**2)
+    assert metrics.drop_interval(*paired(0, 0, images)) == pytest.approx((-widest, widest))
+
+
+@pytest.mark.parametrize(("lost", "images"), [(1, 44), (5, 100), (14, 2000), (100, 100)])
+def test_drop_interval_ends_with_wilsons_where_nothing_was_won(lost: int, images: int) -> None:
+    """Then the likeliest fraction of images won is 0, and Tango's equation is Wilson's of lost / images."""
+    assert metrics.drop_interval(*paired(lost, 0, images))[1] == pytest.approx(metrics.accuracy_interval(lost / images, images)[1])
+
+
+@pytest.mark.parametrize(("lost", "won", "images"), [(12, 2, 2000), (9, 36, 290), (30, 30, 500)])
+def test_the_ends_of_a_drop_interval_are_1_96_errors_away(lost: int, won: int, images: int) -> None:
+    """The fraction won under a drop d maximizes lost·log(q + d) + won·log(q) + others·log(1 - 2q - d): searched for here on a grid."""
+    for end in metrics.drop_interval(*paired(lost, won, images)):
+        q = np.linspace(max(0, -end) + 1e-9, (1 - end) / 2 - 1e-9, 400_001)
+        likelihood = lost * np.log(q + end) + won * np.log(q) + (images - lost - won) * np.log(1 - 2 * q - end)
+        best = q[likelihood.argmax()]
+        error = math.sqrt(images * (2 * best + end * (1 - end)))
+        assert abs(lost - won - images * end) / error == pytest.approx(1.96, abs=2e-3)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 300))
+def test_drop_interval_holds_the_drop_and_turns_round_with_its_arguments(lost: int, won: int, others: int) -> None:
+    expected, found = paired(lost, won, lost + won + others)
+    low, high = metrics.drop_interval(expected, found)
+    assert -1 <= low <= (lost - won) / (lost + won + others) <= high <= 1
+    assert metrics.drop_interval(found, expected) == pytest.approx((-high, -low))
+
+
+def test_drop_interval_covers_the_truth_in_19_of_20_cases() -> None:
+    """2 % are lost, 1 % won on 400 images: the true drop is 1 %."""
+    rng = np.random.default_rng(1)
+    draws = rng.multinomial(400, [0.02, 0.01, 0.97], 600)
+    covered = sum(low <= 0.01 <= high for low, high in (metrics.drop_interval(*paired(lost, won, 400)) for lost, won, _ in draws))
+    assert covered / len(draws) == pytest.approx(0.95, abs=0.025)

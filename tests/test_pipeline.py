@@ -1,8 +1,9 @@
 """From runs to bundles and to accuracies: what is handed on, with which provenance."""
 
+import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,7 +14,7 @@ from edgedistill import bundle, metrics, pipeline, recipe
 from edgedistill.distill import run
 from edgedistill.distill.data import open_splits
 from edgedistill.errors import EdgeDistillError
-from edgedistill.recipe import Term
+from edgedistill.recipe import Export, Term
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "export" / "fashion-mnist-mobilenetv3"
@@ -146,3 +147,22 @@ def test_figures_by_hand() -> None:
     low, high = found["accuracy_interval"]
     assert (low, high) == metrics.accuracy_interval(0.75, 4)
     assert found["nll"] == pytest.approx(np.log1p(np.exp(-4)) + 1.0)
+
+
+class _Pair(NamedTuple):
+    first: float
+    second: object
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (_Pair(1.0, (2.0, _Pair(float("inf"), None))), {"first": 1.0, "second": [2.0, {"first": None, "second": None}]}),
+        ({"a": _Pair(0.5, True)}, {"a": {"first": 0.5, "second": True}}),
+        (Export(), msgspec.to_builtins(Export())),
+        ("text", "text"),
+    ],
+)
+def test_results_as_json(value: object, expected: object) -> None:
+    assert pipeline.as_json(value) == expected
+    json.dumps(pipeline.as_json(value), allow_nan=False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgedistill.bundle import Quantization
-from edgedistill.postprocess import Prediction, dequantize, softmax, top_k
+from edgedistill.postprocess import FEW, Prediction, TopK, dequantize, log_probabilities, softmax, top_k
 
 LOGITS = hnp.arrays(np.float32, st.integers(1, 20), elements=st.floats(-80, 80, width=32))
 
@@ -91,6 +91,32 @@ def test_top_k(k: int, threshold: float, expected: list[tuple[int, str, float]])
     assert [(p.class_id, p.label, pytest.approx(p.score)) for p in found] == expected
 
 
+@pytest.mark.parametrize(
+    ("watched", "expected"),
+    [((), None), ((0,), (0, 0.1)), ((1,), (1, 0.9)), ((1, 0), (1, 0.9)), ((2,), (2, 0.0)), ((2, 0), (0, 0.1))],
+)
+def test_what_is_watched_is_known_whatever_top_k_and_threshold_leave_out(
+    watched: tuple[int, ...], expected: tuple[int, float] | None
+) -> None:
+    answer = TopK(["cat", "dog", "cow"], k=1, threshold=0.95, watched=watched)
+    assert answer(np.array([0.0, math.log(9), -200.0], np.float32)) == ()
+    found = answer.watched()
+    assert (found and (found.class_id, pytest.approx(found.score))) == expected
+    assert found is None or [type(value) for value in found] == [int, str, float]
+
+
+@given(LOGITS, st.data())
+def test_the_likeliest_watched_class_is_that_of_softmax(logits: np.ndarray, data: st.DataObject) -> None:
+    watched = data.draw(st.lists(st.integers(0, len(logits) - 1), min_size=1, unique=True))
+    answer = TopK([str(i) for i in range(len(logits))], watched=watched)
+    answer(logits)
+    found, expected = answer.watched(), softmax(logits)
+    assert found is not None
+    assert found.class_id in watched
+    assert found.score == pytest.approx(float(expected[watched].max()), rel=1e-5, abs=1e-9)
+    assert found.label == str(found.class_id)
+
+
 def test_equal_logits_are_ordered_by_index() -> None:
     found = top_k(np.zeros(4, np.float32), list("abcd"), k=3)
     assert [p.label for p in found] == ["a", "b", "c"]
@@ -116,3 +142,52 @@ def test_top_k_agrees_with_sorting(logits: np.ndarray, k: int) -> None:
     assert scores == sorted(scores, reverse=True)
     assert logits[found[0].class_id] == pytest.approx(logits.max(), abs=1e-5)
     assert len({p.class_id for p in found}) == len(found)
+
+
+@given(LOGITS)
+def test_the_logarithms_of_probabilities_have_these_probabilities(logits: np.ndarray) -> None:
+    probabilities = softmax(logits)
+    found = log_probabilities(probabilities)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(softmax(found), probabilities, atol=1e-6)
+
+
+def test_classes_that_cannot_be_keep_the_others_shares() -> None:
+    found = log_probabilities(np.array([0.0, 0.25, 0.75], np.float32))
+    assert softmax(found).tolist() == pytest.approx([0, 0.25, 0.75])
+    assert top_k(found, ["a", "b", "c"], k=3)[0] == Prediction(2, "c", pytest.approx(0.75))
+
+
+def naive(logits: np.ndarray, k: int) -> list[tuple[int, float]]:
+    order = np.argsort(-logits, kind="stable")[:k]
+    exponents = np.exp(logits - logits.max())
+    return [(int(i), float(exponents[i]) / float(exponents.sum())) for i in order]
+
+
+@given(st.lists(LOGITS, min_size=1, max_size=3), st.integers(2, FEW + 4))
+def test_answers_in_memory_that_is_used_again_are_those_of_sorting(rows: list[np.ndarray], k: int) -> None:
+    classes = min(len(row) for row in rows)
+    answer = TopK([str(i) for i in range(classes)], k=k)
+    for row in rows:
+        logits = np.round(row[:classes])  # so that there are equal ones
+        kept = logits.copy()
+        assert [(found.class_id, found.score) for found in answer(logits)] == naive(logits, k)
+        assert np.array_equal(logits, kept)
+
+
+def test_classes_that_cannot_be_are_ordered_by_index_too() -> None:
+    logits = np.array([-np.inf, 1.0, -np.inf, -np.inf], np.float32)
+    assert [found.class_id for found in TopK(list("abcd"), k=4)(logits)] == [1, 0, 2, 3]
+
+
+@pytest.mark.parametrize("quantization", [None, Quantization(scale=0.7, zero_point=-5)])
+def test_values_are_written_into_given_memory(quantization: Quantization | None) -> None:
+    stored = np.arange(-128, 128).astype(np.int8)
+    memory = np.empty(256, np.float32)
+    assert dequantize(stored, quantization, into=memory) is memory
+    assert memory.tolist() == dequantize(stored, quantization).tolist()
+    probabilities = softmax(memory)
+    expected = log_probabilities(probabilities)
+    assert log_probabilities(probabilities, into=probabilities) is probabilities
+    assert probabilities.tolist() == expected.tolist()

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import traced_peak
 
 from edgedistill.bundle import Preprocess, Quantization, Tensor
 from edgedistill.errors import DataError
-from edgedistill.preprocess import INTERPOLATIONS, Preprocessor, center_crop, fill_input, input_lookup
+from edgedistill.preprocess import INTERPOLATIONS, MINUS_128, Preprocessor, byte_view, center_crop, fill_input, input_lookup
 
 RED_BGR, GREEN_BGR, BLUE_BGR = (0, 0, 255), (0, 255, 0), (255, 0, 0)
 SIDES = st.integers(1, 40)
@@ -262,6 +263,37 @@ def test_every_pixel_of_a_quantized_input_is_stored_as_its_lookup_says(layout: s
     assert np.array_equal(stored, table[pixels])
 
 
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("pixel_mean", [0, 1, 124, 255])
+def test_a_float_input_is_the_pixel_less_the_mean(layout: str, pixel_mean: int) -> None:
+    into = np.full(tensor("float32", scale=None, layout=layout).shape, 99, np.float32)
+    fill_input(PIXELS, into, lookup=None, layout=layout, pixel_mean=pixel_mean)
+    expected = PIXELS.astype(np.int64) - pixel_mean
+    assert into.tolist() == (expected.transpose(0, 3, 1, 2) if layout == "NCHW" else expected).tolist()
+
+
+@pytest.mark.parametrize("pixel_mean", [0, 1, 124, 255])
+def test_bytes_with_the_mean_as_zero_point_are_taken_as_they_are(pixel_mean: int) -> None:
+    spec = tensor("uint8", scale=1.0, zero_point=pixel_mean)
+    assert input_lookup(spec, pixel_mean=pixel_mean) is None
+    into = np.full(spec.shape, 99, np.uint8)
+    fill_input(PIXELS, into, lookup=None, layout="NHWC", pixel_mean=pixel_mean)
+    assert into.tolist() == PIXELS.tolist()
+
+
+@given(st.integers(0, 255), st.sampled_from([0.5, 1.0, 2.0]), st.integers(0, 255))
+def test_a_stored_byte_stands_for_the_pixel_less_the_mean(pixel_mean: int, scale: float, zero_point: int) -> None:
+    found = input_lookup(tensor("uint8", scale=scale, zero_point=zero_point), pixel_mean=pixel_mean)
+    table = np.arange(256) if found is None else found.astype(np.int64)
+    inside = (table > 0) & (table < 255)
+    error = scale * (table - zero_point) - (np.arange(256) - pixel_mean)
+    assert (np.abs(error[inside]) <= scale / 2).all()
+
+
+def test_an_int8_input_of_a_mean_of_128_is_the_byte_less_128() -> None:
+    assert input_lookup(tensor("int8", scale=1.0, zero_point=0), pixel_mean=128) is MINUS_128
+
+
 def test_nchw_holds_one_plane_a_channel() -> None:
     pixels = Preprocessor(Preprocess(height=2, width=4))(card(RED_BGR))
     into = np.zeros((1, 3, 2, 4), np.float32)
@@ -291,3 +323,82 @@ def test_the_whole_way_equals_a_naive_implementation() -> None:
     pixels = Preprocessor(Preprocess(height=8, width=8, resize="crop", interpolation="area"))(frame)
     fill_input(pixels, into, lookup=input_lookup(tensor(scale=1.0, zero_point=-128)), layout="NHWC")
     assert np.array_equal(into[0], expected)
+
+
+@pytest.mark.parametrize("color", ["RGB", "BGR"])
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("mean", [None, (1.5, 2.0, 3.0)])
+def test_pixels_written_into_given_memory_are_the_same(color: Any, resize: Any, mean: Any) -> None:
+    spec = Preprocess(height=9, width=7, color=color, resize=resize, mean=mean, std=None if mean is None else (2.0, 3.0, 4.0))
+    memory = np.full((1, 9, 7, 3), 99, np.uint8)
+    frame = noise(31, 40)
+    found = Preprocessor(spec)(frame, memory)
+    assert np.array_equal(found, Preprocessor(spec)(frame))
+    assert (found is memory) == (mean is None)
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        pytest.param(np.zeros((1, 4, 5, 3), np.uint8), id="another shape"),
+        pytest.param(np.zeros((5, 5, 3), np.uint8), id="no batch"),
+        pytest.param(np.zeros((1, 5, 5, 3), np.int8), id="signed"),
+        pytest.param(np.zeros((1, 5, 5, 3), np.float32), id="floats"),
+        pytest.param(np.zeros((1, 5, 5, 6), np.uint8)[..., ::2], id="with gaps"),
+    ],
+)
+def test_memory_that_cannot_take_the_pixels_is_refused(memory: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"pixels of shape \(1, 5, 5, 3\) cannot be written into"):
+        Preprocessor(Preprocess(height=5, width=5))(noise(9, 9), memory)
+
+
+@pytest.mark.parametrize(
+    ("spec", "pixel_mean"),
+    [
+        (tensor("int8", scale=1.0, zero_point=-128), 0),
+        (tensor("int8", scale=1.0, zero_point=0), 128),
+        (tensor("int8", scale=0.7, zero_point=3), 100),
+        (tensor("uint8", scale=1.0, zero_point=114), 114),
+        (tensor("uint8", scale=2.0, zero_point=9), 0),
+        (tensor("uint8", scale=None), 0),
+    ],
+)
+def test_bytes_that_lie_in_the_tensor_are_converted_in_place(spec: Tensor, pixel_mean: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 2, 4, 3), np.uint8)
+    lookup = input_lookup(spec, pixel_mean=pixel_mean)
+    copied, own = np.zeros(spec.shape, spec.dtype), np.zeros(spec.shape, spec.dtype)
+    fill_input(pixels, copied, lookup=lookup, layout="NHWC", pixel_mean=pixel_mean)
+    view = byte_view(own, layout="NHWC")
+    assert view is not None
+    view[:] = pixels
+    fill_input(view, own, lookup=lookup, layout="NHWC", pixel_mean=pixel_mean)
+    assert own.tolist() == copied.tolist() == (pixels if lookup is None else lookup[pixels]).tolist()
+
+
+@pytest.mark.parametrize(("dtype", "layout"), [("float32", "NHWC"), ("float32", "NCHW"), ("uint8", "NCHW"), ("int8", "NCHW")])
+def test_a_tensor_that_is_no_image_of_bytes_has_no_view(dtype: str, layout: str) -> None:
+    assert byte_view(np.zeros((1, 3, 2, 4), dtype), layout=layout) is None
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero_point", "mean"),
+    [
+        ("float32", None, 0, None),
+        ("float32", None, 0, (1.0, 2.0, 3.0)),
+        ("int8", 1.0, -128, None),
+        ("int8", 0.7, 3, None),
+        ("uint8", None, 0, None),
+    ],
+)
+def test_a_frame_takes_no_new_memory(layout: str, dtype: str, scale: float | None, zero_point: int, mean: Any) -> None:
+    spec = Preprocess(height=64, width=48, mean=mean, std=None if mean is None else (1.0, 1.0, 1.0))
+    entry = tensor(dtype, scale=scale, zero_point=zero_point, layout=layout)
+    into = np.zeros((1, 64, 48, 3) if layout == "NHWC" else (1, 3, 64, 48), dtype)
+    lookup, preprocess, frame = input_lookup(entry), Preprocessor(spec), noise(96, 96)
+
+    def once() -> None:
+        pixels = preprocess(frame, byte_view(into, layout=layout))
+        fill_input(pixels, into, lookup=lookup, layout=layout, pixel_mean=0 if mean else 100)
+
+    assert traced_peak(once) < 2048

@@ -375,3 +375,20 @@ def test_paths_of_shards_start_at_the_recipe(source: str, absolute: str) -> None
 )
 def test_sources_are_told_without_this_machines_folders(source: str, told: str) -> None:
     assert recipe.without_paths(source) == told
+
+
+@pytest.mark.parametrize(("written", "read"), [("arm", "arm"), ("here", "here"), ("devices/rpi4", "FOLDER/devices/rpi4")])
+def test_the_target_of_an_export_is_a_word_or_a_folder_beside_the_recipe(written: str, read: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'{MINIMAL}\n[export]\ntarget = "{written}"\n')
+    assert recipe.load(path).export.target == read.replace("FOLDER", str(tmp_path))
+
+
+def test_a_digest_does_not_depend_on_where_boards_are(tmp_path: Path) -> None:
+    digests = set()
+    for folder in ("a", "b"):
+        path = tmp_path / folder / "recipe.toml"
+        path.parent.mkdir()
+        path.write_text(f'{MINIMAL}\n[export]\ntarget = "rpi4"\n')
+        digests.add(recipe.digest(recipe.load(path)))
+    assert len(digests) == 1

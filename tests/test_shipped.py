@@ -25,6 +25,7 @@ RECIPES = {
 #: The networks whose data is embedded, and their bundle.
 EMBEDDED = [path for path in MODELS if path.name.startswith("fashion-mnist-")]
 DEMO = ROOT / "export" / "fashion-mnist-mobilenetv3"
+QUANTIZATION = sorted((ROOT / "models" / "quantization").glob("*.toml"))
 COMPARISONS = sorted((ROOT / "models").glob("comparison-*/results.json"))
 LIMIT = 10_000_000
 
@@ -145,7 +146,7 @@ def test_the_demo_s_bundle_answers_real_photographs() -> None:
         assert (logits.argmax(axis=1) == test.labels).mean() == pytest.approx(model.accuracy, abs=0.07)
 
 
-PUBLISH = runpy.run_path(str(ROOT / "models" / "publish.py"))
+PUBLISH = runpy.run_path(str(ROOT / "models" / "published_tables.py"))
 
 
 @pytest.mark.parametrize("document", PUBLISH["documents"](), ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -181,3 +182,33 @@ def test_a_paired_interval_by_hand() -> None:
     mean, low, high = PUBLISH["paired"]([1.0, 2.0, 3.0])
     assert mean == 2.0
     assert (high - low) / 2 == pytest.approx(4.303 / 3**0.5)
+
+
+@pytest.mark.parametrize("file", QUANTIZATION, ids=lambda path: path.stem)
+def test_a_recipe_of_a_student_for_int8_loads(file: Path) -> None:
+    assert recipe.load(file).name == file.stem
+
+
+EVIDENCE = {what: json.loads((ROOT / "models" / "quantization" / f"{what}.json").read_text())["students"] for what in ("students", "hard")}
+
+
+@pytest.mark.parametrize("entry", EVIDENCE["students"], ids=lambda entry: entry["name"])
+def test_static_int8_of_a_trained_student_is_right_and_whole(entry: dict[str, Any]) -> None:
+    (kept,) = [model for model in entry["files"] if model["format"] == "tflite" and model["quantization"]]
+    assert kept["quantization"].startswith("static_int8")
+    assert kept["partitions"] == 1
+    assert kept["drop"] <= (0.01 if entry["name"].endswith("mobilenetv3") else 0.005) + 1e-9
+
+
+@pytest.mark.parametrize("entry", [one for one in EVIDENCE["students"] if one["images"] == 2000], ids=lambda entry: entry["name"])
+def test_fake_quantization_answers_like_the_kernels_of_a_file(entry: dict[str, Any]) -> None:
+    """On the embedded photographs; the garments' students, whose figures are in the table, agree less."""
+    assert entry["fake_agreement"] >= 0.995
+
+
+@pytest.mark.parametrize("entry", EVIDENCE["hard"], ids=lambda entry: entry["name"])
+def test_students_made_hard_lose_and_are_set_right(entry: dict[str, Any]) -> None:
+    ways = entry["ways"]
+    assert ways["trained"]["drop"] >= 0.02
+    assert ways["equalized"]["recovered"] >= 0.5
+    assert ways["quantization_aware"]["recovered"] >= 0.8

@@ -6,6 +6,7 @@ set -euo pipefail
 . "$(dirname "$0")/../board.sh"
 
 parse_setup_arguments "$@"
+[ ${#SERVICE[@]} -eq 0 ] || fail 'there is no systemd in Termux, so no --service; use run.sh' 2
 [ "$(uname -m)" = aarch64 ] || fail "this is $(uname -m); only 64-bit ARM phones can run LiteRT"
 if [ "$(uname -o)" = Android ]; then
   step pkg install -y proot-distro

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import click
 
-from edgedistill import __version__
+from edgedistill import __version__, streams
 from edgedistill.errors import EdgeDistillError, ParityError, close_matches
 
-#: One line a command: its module is edgedistill.cli.NAME and has a click command `command`.
+#: One line a command: its module is edgedistill.cli.NAME (- as _) and has a click command `command`.
 COMMANDS = {
     "demo": "Run the whole way on real images: teacher, student, export, profile, camera, report.",
     "distill": "Train a student by a recipe, with or without a teacher.",
@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "Measure a run or a bundle on test images.",
     "export": "Export a run's student to ONNX and TFLite, fp32 and int8, as one checked bundle.",
     "profile": "Measure a bundle's latency by stage, its memory and its start-up time.",
+    "compare-engines": "Time every file of a bundle by every installed interpreter, in turn.",
     "camera": "Run a bundle on a camera, a video or a folder of images.",
     "info": "Show what is in a bundle.",
     "doctor": "Say what this machine can do and what is missing.",
@@ -39,7 +40,7 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"edgedistill.cli.{cmd_name}").command
+        command = importlib.import_module(f"edgedistill.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 
@@ -67,8 +68,8 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     code = run(arguments)
-    if "edgedistill.runtime.commands" in sys.modules:  # a capture may be blocked in a driver: then the process is ended here
-        from edgedistill.runtime.commands import leave
+    if "edgedistill.runtime.stopping" in sys.modules:  # a capture may be blocked in a driver: then the process is ended here
+        from edgedistill.runtime.stopping import leave
 
         code = leave(code)
     sys.exit(code)
@@ -76,9 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; the only place where errors become exit codes."""
+    streams.replace_closed()
     try:
         result = cli.main(args=list(arguments) if arguments is not None else None, prog_name="edgedistill", standalone_mode=False)
+        sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except SystemExit as left:
+        ended = streams.end_of_output(BrokenPipeError()) if left.code == 1 else None  # click's own answer to a reader that left is 1
+        if ended is None:
+            raise
+        return ended
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -86,13 +94,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, ParityError) and error.table:
             click.echo(error.table, err=True)
         if not error.told_elsewhere:
-            click.echo(f"Error: {error}", err=True)
+            streams.tell(f"Error: {error}")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return 130
-    except Exception:
+    except Exception as error:
+        ended = streams.end_of_output(error) if isinstance(error, OSError) else None
+        if ended is not None:
+            return ended
         from edgedistill.runtime.__main__ import write_log
 
-        click.echo(f"This is a bug in edgedistill; please report it with the log {write_log(arguments)}", err=True)
+        streams.tell(f"This is a bug in edgedistill; please report it with the log {write_log(arguments)}")
         return 3

@@ -20,9 +20,22 @@ from edgedistill.cli.output import emit_json, emit_table, note, percent, progres
 @click.option("--plain", is_flag=True, help="Train the control: the same student and budget without the teacher.")
 @click.option("--smoke", is_flag=True, help="A few batches only, to see that everything runs.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out; a finished run is left alone.")
+@click.option("--target-latency", type=click.FloatRange(min=0, min_open=True), metavar="MS", help="Prune until a file is this fast.")
+@click.option("--target-bytes", type=click.IntRange(min=1), metavar="N", help="Prune until a file is this small.")
+@click.option("--profile", type=click.Path(path_type=Path), help="Board whose latency is meant, such as devices/rpi4: an estimate.")
 @click.option("--json", "as_json", is_flag=True, help="Write the results as one JSON object.")
 def command(
-    recipe_file: Path, out: Path | None, overrides: tuple[str, ...], *, plain: bool, smoke: bool, resume: bool, as_json: bool
+    recipe_file: Path,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    target_latency: float | None,
+    target_bytes: int | None,
+    profile: Path | None,
+    *,
+    plain: bool,
+    smoke: bool,
+    resume: bool,
+    as_json: bool,
 ) -> None:
     """Train the student of RECIPE, taught by its teachers if it has some, in the stages of its schedule if it has one."""
     wanted = recipe.load(recipe_file, overrides=overrides)
@@ -33,6 +46,11 @@ def command(
     from edgedistill.distill.engine import is_first_process
 
     with progress_bars(quiet=not is_first_process()) as tell:
+        if target_latency or target_bytes or profile or wanted.student.prune:
+            from edgedistill import thinning  # what writes files is loaded for those who need it only
+
+            wanted = thinning.with_target(wanted, latency_ms=target_latency, most_bytes=target_bytes, profile=profile)
+            wanted = thinning.resolve(wanted, folder, resume=resume, progress=tell, say=note)
         results = schedules.distill(wanted, folder, resume=resume, progress=tell, say=note)
     if not is_first_process():
         return
@@ -52,6 +70,8 @@ def show(results: dict[str, Any]) -> None:
     if stages := results.get("stages"):
         headers = ["stage", "network", "taught by", "test accuracy", "validation", "parameters", "seed", "epochs", "seconds"]
         emit_table(headers, [stage_row(stage) for stage in stages], title="stages")
+    if pruned := results["student"].get("pruned"):
+        note(pruned_line(results["student"], pruned))
     validation = results["validation"]
     note(f"validation: last epoch {percent(validation['last'])}, best {percent(validation['best'])} (epoch {validation['best_epoch']})")
     if cache := results.get("cache"):
@@ -72,6 +92,14 @@ def stage_row(stage: dict[str, Any]) -> list[str]:
     figures = [percent(stage["accuracy"]), percent(stage["val_accuracy"]), millions(stage["parameters"], digits=2)]
     numbers = [str(stage["seed"]), str(stage["epochs"]), f"{stage['seconds']:.0f}"]
     return [stage["name"], stage["model"], stage["teacher"] or "labels", *figures, *numbers]
+
+
+def pruned_line(student: dict[str, Any], pruned: dict[str, Any]) -> str:
+    """Return what pruning took away."""
+    before = pruned["before"]
+    parameters = f"{millions(before['parameters'], digits=2)} to {millions(student['parameters'], digits=2)} parameters"
+    macs = f"{millions(before['macs'], digits=1)} to {millions(student['macs'], digits=1)} MACs"
+    return f"pruned by {pruned['importance']}, {pruned['ratio']:.1%} of the channels: {parameters}, {macs}"
 
 
 def cache_line(cache: dict[str, Any]) -> str:

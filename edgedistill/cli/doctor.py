@@ -27,6 +27,7 @@ ABILITIES = (
     Ability("run TFLite files, old interpreter", ("tflite-runtime",), "tflite-runtime"),
     Ability("run ONNX files", ("onnxruntime",), "onnx"),
     Ability("show a window", ("opencv-python",), "gui"),
+    Ability("tell a broker and Prometheus", ("paho-mqtt", "prometheus-client"), "iot"),
 )
 
 
@@ -48,6 +49,12 @@ def command(*, as_json: bool) -> None:
         emit_json(found)
     else:
         show(found)
+
+
+def described(camera: dict[str, Any]) -> str:
+    """Return a camera with its name and how to name it for good."""
+    serial = f", usb:{camera['serial']}" if camera["serial"] else ""
+    return f"{camera['device']} ({camera['name']}{serial})"
 
 
 def examine(ability: Ability) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def show(found: dict[str, Any]) -> None:
         ["throttling", ", ".join(at["throttled"]) or "none" if at["throttled"] is not None else "not readable"],
         ["system", at["os"]],
         ["interpreters", ", ".join(f"{name} {version}" for name, version in found["engines"].items()) or "none"],
-        ["cameras", ", ".join(f"{camera['device']} ({camera['name']})" for camera in found["cameras"]) or "none found"],
+        ["cameras", ", ".join(described(camera) for camera in found["cameras"]) or "none found"],
     ]
     emit_table(["this machine", ""], machine, numbers=False)
     rows = [

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 #: Loggers that tell progress or advice as warnings: torchao's registration, the exporter's passes, onnxruntime's hints.
-_LOGGERS = ("torch.utils._pytree", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torchao", "jax", "absl", "root")
+_LOGGERS = ("torch.utils._pytree", "torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir", "torchao", "jax", "absl", "root")
 
 
 @contextmanager

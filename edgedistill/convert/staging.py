@@ -1,7 +1,12 @@
-"""A folder that appears in its place complete or not at all, and leaves the old one untouched on any failure."""
+"""A folder that appears in its place complete or not at all, and leaves the old one untouched on any failure.
+
+A process that is killed cannot clear up behind itself; the next export to the same place does it.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -11,6 +16,9 @@ from pathlib import Path
 
 from edgedistill.bundle import MANIFEST_NAME, decode_manifest
 from edgedistill.errors import BundleError, ConvertError
+
+#: Held by the export that a workshop belongs to; a workshop whose lock is free was left by one that was killed.
+_LOCK = "lock"
 
 
 @contextmanager
@@ -24,7 +32,8 @@ def staged(out: Path) -> Iterator[Path]:
     check_place(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as workshop:
+        clear_up(place)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as workshop, _owned(Path(workshop)):
             folder = Path(workshop, "new")
             folder.mkdir()
             yield folder
@@ -33,6 +42,29 @@ def staged(out: Path) -> Iterator[Path]:
             _swap(folder, place, aside=Path(workshop, "old"))
     except OSError as error:
         raise ConvertError(f"cannot write the bundle {out}: {error}; free some space, or choose another folder with --out") from error
+
+
+def clear_up(place: Path) -> None:
+    """Remove what exports to this place left when they were killed; a bundle that one of them had put aside comes back first."""
+    for workshop in place.parent.glob(f".{glob.escape(place.name)}.*"):
+        try:
+            with (workshop / _LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if (workshop / "old").exists() and not place.exists():
+                    (workshop / "old").rename(place)
+                shutil.rmtree(workshop)
+        except OSError:  # not a workshop, or its owner is at work, or another export clears it up
+            continue
+
+
+@contextmanager
+def _owned(workshop: Path) -> Iterator[None]:
+    """Hold a workshop's lock, which goes with its process however that ends; it gets its name when it is held."""
+    unnamed = workshop / f"{_LOCK}.new"
+    with unnamed.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        unnamed.rename(workshop / _LOCK)
+        yield
 
 
 def check_place(place: Path) -> None:
@@ -54,6 +86,7 @@ def _carry_over(old: Path, new: Path) -> None:
         except BundleError as error:
             raise ConvertError(f"{old} cannot be replaced: {error}; remove the folder, or choose another one with --out") from error
         named |= {model.file for model in content.files} | ({content.golden.file} if content.golden else set())
+        named |= {calibration.file for calibration in content.provenance.calibrations}
     for item in old.iterdir():
         if item.name in named or (new / item.name).exists():
             continue
@@ -64,7 +97,7 @@ def _carry_over(old: Path, new: Path) -> None:
 
 
 def _swap(new: Path, place: Path, *, aside: Path) -> None:
-    """Put `new` in its place; the old folder goes aside first, and comes back if that fails."""
+    """Put `new` in its place; the old folder goes aside first, and comes back if that fails, by `clear_up` if the process is killed."""
     replaces = place.exists()
     if replaces:
         place.rename(aside)

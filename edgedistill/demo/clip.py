@@ -152,7 +152,7 @@ def read_truth(path: Path) -> Truth:
     """Read a clip's side file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Truth)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, an integer of thousands of digits, msgspec's own
         raise DataError(f"cannot read the clip's truth {path}: {error}; render the clip again with: edgedistill demo") from error
 
 

@@ -17,6 +17,7 @@ from edgedistill.distill import loop
 from edgedistill.distill.data import Splits
 from edgedistill.errors import SourceError
 from edgedistill.latency import STAGES
+from edgedistill.runtime.results import ResultLine
 
 SAMPLES = 12
 COMMANDS = (
@@ -33,6 +34,7 @@ def write(out: Path, results: dict[str, Any], *, splits: Splits, confusion: np.n
     rows = read_camera(out / "camera.jsonl")
     counts = {name: len(part) for name, part in (("training", splits.train), ("validation", splits.validation), ("test", splits.test))}
     described = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    converted = json.loads((out / "export.json").read_text())
     report = ReportInput(
         results=results,
         created=created(),
@@ -41,9 +43,10 @@ def write(out: Path, results: dict[str, Any], *, splits: Splits, confusion: np.n
         labels=splits.classes,
         confusion=confusion,
         shipped_file=next(entry["file"] for entry in results["files"] if f"{entry['format']}-{entry['precision']}" == SHIPPED_FILE),
-        stage_latencies_ms={stage: [row["stages_ms"][stage] for row in rows[1:]] for stage in STAGES},
+        stage_latencies_ms={stage: [getattr(row.stages_ms, stage) for row in rows[1:]] for stage in STAGES},
         samples=samples(out, rows, splits.classes),
-        ladder=_ladder(out / "ladder.json"),
+        ladder=_ladder(converted),
+        tried=converted["attempts"],
         commands=COMMANDS,
     )
     write_report(report, out / "report.html")
@@ -53,14 +56,14 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _ladder(path: Path) -> list[dict[str, Any]]:
-    return [{**row, "drop": -row["accuracy_delta"]} for row in json.loads(path.read_text())]
+def _ladder(converted: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**row, **converted["audits"][row["file"]]} for row in converted["ladder"]]
 
 
-def samples(out: Path, rows: list[dict[str, Any]], labels: tuple[str, ...]) -> list[Sample]:
+def samples(out: Path, rows: list[ResultLine], labels: tuple[str, ...]) -> list[Sample]:
     """Return a dozen frames of the annotated clip's source, evenly spread, with what the loop said of them."""
     truth = {frame.frame_id: frame.label for frame in read_truth(out / "clip.json").frames}
-    by_frame = {row["frame_id"]: row for row in rows}
+    by_frame = {row.frame_id: row for row in rows if row.top_k}
     wanted = {sorted(by_frame)[int(position)] for position in np.linspace(0, len(by_frame) - 1, SAMPLES)}
     video = cv2.VideoCapture(str(out / "clip.avi"))
     found: list[Sample] = []
@@ -69,8 +72,8 @@ def samples(out: Path, rows: list[dict[str, Any]], labels: tuple[str, ...]) -> l
         if not ok:
             raise SourceError(f"{out / 'clip.avi'} ends at frame {frame_id}; remove it and run the demo again")
         if frame_id in wanted:
-            best = by_frame[frame_id]["top_k"][0]
-            found.append(Sample(frame_bgr, best["label"], best["score"], labels[truth[frame_id]]))
+            best = by_frame[frame_id].top_k[0]
+            found.append(Sample(frame_bgr, best.label, best.score, labels[truth[frame_id]]))
     video.release()
     return found
 

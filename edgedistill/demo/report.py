@@ -63,7 +63,9 @@ class ReportInput:
     """About a dozen frames, right and wrong answers as they came."""
     ladder: Sequence[Mapping[str, Any]] = ()
     """Rows of the parity ladder: file, max_delta (logits), cosine, agreement, accuracy, ok, and the loss of accuracy as `drop`
-    or, with the other sign, `accuracy_delta` (fractions); `convert.parity.Rung._asdict()` fits."""
+    or, with the other sign, `accuracy_delta` (fractions), its `drop_interval`, `partitions`, and `speed` with `ratio_to_fp32`."""
+    tried: Sequence[Mapping[str, Any]] = ()
+    """Ways of quantizing that were tried, in order: format, student, quantization, kept, verdict."""
     commands: Sequence[str] = ()
     """The command lines that repeat the run."""
 
@@ -106,12 +108,15 @@ def render(report: ReportInput) -> str:
     )
 
 
+_RUNG = ("file", "max_delta", "cosine", "agreement", "accuracy", "accuracy_delta", "drop_interval", "partitions", "ok")
+
+
 def _ladder_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a rung with every key that the page shows, None where it was not measured."""
-    shown = {key: row.get(key) for key in ("file", "max_delta", "cosine", "agreement", "accuracy", "accuracy_delta", "ok")}
+    shown = {key: row.get(key) for key in _RUNG}
     if shown["accuracy_delta"] is None and row.get("drop") is not None:
         shown["accuracy_delta"] = -row["drop"]
-    return shown
+    return shown | {"ratio": (row.get("speed") or {}).get("ratio_to_fp32")}
 
 
 def _figures(report: ReportInput, rows: Sequence[summary.Row]) -> dict[str, str]:

@@ -124,17 +124,17 @@ def _stamp(step: str, inputs: tuple[str, ...]) -> str:
 
 
 def export(job: Demo) -> Bundle:
-    """Export the distilled student into out/bundle, checked by the parity ladder."""
+    """Export the distilled student into out/bundle, every file through both gates."""
     out, student = job.out / "bundle", job.out / "distilled" / run.STUDENT
     inputs = (sha256_of(student), recipe.digest(recipe.load(student.with_name(run.RECIPE))))
-    if (out / bundle.MANIFEST_NAME).is_file() and (job.out / "ladder.json").is_file() and unchanged(job, "export", *inputs):
+    if (out / bundle.MANIFEST_NAME).is_file() and (job.out / "export.json").is_file() and unchanged(job, "export", *inputs):
         return bundle.load(out)
     # an untrained student's answers are all but ties, which rounding decides: a smoke run is not held to the parity budgets
     changes = {"min_agreement": 0.0, "max_int8_drop": 1.0} if job.smoke else {}
     exported = pipeline.export(
         job.out / "distilled", out, changes=changes, progress=lambda text, d, t: job.progress(f"export: {text}", d, t)
     )
-    write_atomically(job.out / "ladder.json", json.dumps(pipeline.exported_as_json(exported)["ladder"], indent=2).encode())
+    write_atomically(job.out / "export.json", json.dumps(pipeline.exported_as_json(exported), indent=2).encode())
     done(job, "export", *inputs)
     return exported.bundle
 

@@ -24,7 +24,7 @@ def recall(about: str, kind: type[Kind]) -> Kind | None:
     """Return what is kept about something, None for nothing that can be read."""
     try:
         return msgspec.json.decode(_file(about).read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):  # ValueError: not UTF-8, an integer of thousands of digits, msgspec's own
         return None
 
 

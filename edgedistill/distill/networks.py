@@ -16,6 +16,7 @@ from torch import nn
 
 from edgedistill import recipe
 from edgedistill.distill import feed, heads, weights
+from edgedistill.distill.widths import Pruned
 from edgedistill.errors import MissingExtraError, ModelError, close_matches
 
 
@@ -23,7 +24,8 @@ from edgedistill.errors import MissingExtraError, ModelError, close_matches
 class Network:
     """A network with the input it was made for; `mean` and `std` are RGB, 0 to 1; `classes` is None until they are known.
 
-    `options` holds what its answers depend on beside its name and weights: arguments and strides.
+    `options` holds what its answers depend on beside its name and weights: arguments and strides. `pruned` says what was taken
+    out of it, None for nothing.
     """
 
     module: nn.Module
@@ -35,6 +37,7 @@ class Network:
     licence: str = "unknown"
     sha256: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    pruned: Pruned | None = None
 
     def feed(self, views_nhwc: torch.Tensor) -> torch.Tensor:
         """Return views as this network wants them: its own size and normalization, (N, 3, S, S) float32, channels last.
@@ -74,6 +77,7 @@ def build(spec: recipe.Network, classes: tuple[str, ...]) -> Network:
         licence=spec.licence or card.get("licence") or "unknown",
         sha256=loaded.sha256 if loaded is not None else "",
         options={name: value for name, value in (("args", spec.args), ("strides", spec.strides)) if value},
+        pruned=loaded.pruned if loaded is not None else None,
     )
     if kind == "python":
         check_outputs(network, len(classes))

@@ -22,7 +22,7 @@ from lightning_fabric import Fabric
 
 from edgedistill import metrics, recipe
 from edgedistill.bundle import Preprocess, write_atomically
-from edgedistill.distill import loggers, loop, networks, weights
+from edgedistill.distill import loggers, loop, networks, pruning, weights
 from edgedistill.distill.assemble import Order, assemble
 from edgedistill.distill.cache.plain import answers_on
 from edgedistill.distill.data import Splits, open_splits
@@ -73,6 +73,7 @@ def distill(
         raise RecipeError(f"{wanted.name} has a schedule of several trainings; run it with schedules.distill, which makes each of them")
     check_terms(wanted.distill, has_teacher=bool(wanted.teachers))
     check_self_teacher(wanted)
+    pruning.check(wanted.student)
     fabric = open_fabric(wanted)
     if not fabric.is_global_zero:
         progress, say = (lambda text, done, total: None), (lambda text: None)
@@ -104,6 +105,8 @@ def open_all(wanted: Recipe, fabric: Fabric, progress: loop.Progress, say: Say) 
     torch.manual_seed(wanted.seed)
     splits = open_splits(wanted.data)
     student = networks.build(wanted.student, splits.classes)
+    if wanted.student.prune is not None:
+        student = pruning.prune(student, wanted.student.prune, seed=wanted.seed)
     return splits, student, open_teacher(wanted, splits, device=fabric.device, progress=progress, say=say)
 
 
@@ -192,6 +195,7 @@ def measure(network: Network, splits: Splits, wanted: Recipe, progress: loop.Pro
         "input_size": network.input_size,
         "licence": network.licence,
         "sha256": network.sha256,
+        **({"pruned": pruning.facts(network.pruned)} if network.pruned is not None else {}),
     }
 
 

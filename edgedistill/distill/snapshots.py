@@ -7,8 +7,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edgedistill.distill import weights
 from edgedistill.distill.networks import Network
+from edgedistill.distill.widths import CARD_KEY
 from edgedistill.recipe import Recipe, digest
 
 
@@ -26,6 +29,7 @@ def card_of(student: Network, recipe: Recipe) -> dict[str, Any]:
         "interpolation": recipe.student.interpolation,
         "licence": student.licence,
         "recipe_sha256": digest(recipe),
+        **({CARD_KEY: msgspec.to_builtins(student.pruned)} if student.pruned is not None else {}),
     }
 
 

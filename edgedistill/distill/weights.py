@@ -17,7 +17,7 @@ from torch import nn
 
 from edgedistill import recipe
 from edgedistill.bundle import sha256_of, write_atomically
-from edgedistill.distill import heads
+from edgedistill.distill import heads, widths
 from edgedistill.distill.class_names import difference
 from edgedistill.errors import ModelError
 
@@ -29,6 +29,7 @@ class Loaded(NamedTuple):
 
     card: dict[str, Any]
     sha256: str
+    pruned: widths.Pruned | None
 
 
 def save(module: nn.Module, path: Path, card: dict[str, Any], *, half: bool = False) -> None:
@@ -45,14 +46,18 @@ def read_card(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(min(length, 100_000_000)))
-        return json.loads(header.get("__metadata__", {}).get(CARD_KEY, "{}"))
-    except (OSError, struct.error, ValueError, AttributeError) as error:
+        card = json.loads(header.get("__metadata__", {}).get(CARD_KEY, "{}"))
+        if not isinstance(card, dict):
+            raise ValueError(f"its card is {str(card)[:40]!r}, expected an object")
+        return card
+    except (OSError, struct.error, ValueError, AttributeError, TypeError, RecursionError, OverflowError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); train it again or copy it again") from error
 
 
 def load_into(module: nn.Module, file: str, *, spec: recipe.Network, classes: tuple[str, ...]) -> Loaded:
     """Load a safetensors file into a module, strictly: every tensor must be there and fit; with `spec.new_head`, all but the last layer.
 
+    Where the card says that the network was pruned, the module becomes as thin first.
     Raises ModelError for a missing or broken file, other tensors or shapes, or other class names.
     """
     path = Path(file)
@@ -65,6 +70,8 @@ def load_into(module: nn.Module, file: str, *, spec: recipe.Network, classes: tu
         tensors = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); train it again or copy it again") from error
+    if (pruned := widths.read(card, whose=str(path))) is not None:
+        widths.apply(module, pruned.widths, whose=str(path))
     wanted = module.state_dict()
     if spec.new_head:
         last = tuple(f"{name}." for name in heads.names_of(module, whose=spec.model))
@@ -78,7 +85,7 @@ def load_into(module: nn.Module, file: str, *, spec: recipe.Network, classes: tu
         )
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     module.load_state_dict(floats, strict=not spec.new_head)
-    return Loaded(card, sha256_of(path))
+    return Loaded(card, sha256_of(path), pruned)
 
 
 def _other_outputs(module: nn.Module, found: dict[str, torch.Tensor]) -> str | None:

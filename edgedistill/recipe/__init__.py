@@ -1,16 +1,15 @@
 """What to distill, from whom, into what, and how it is exported: the tables of recipe.toml, and reading and writing it."""
 
+from edgedistill.recipe.export import Export, Quantization, QuantizationAware
 from edgedistill.recipe.files import decode, digest, encode, load, without_paths
+from edgedistill.recipe.kinds import HALF_MEAN, HALF_STD, PerChannel
+from edgedistill.recipe.pruning import Prune
 from edgedistill.recipe.tables import (
-    HALF_MEAN,
-    HALF_STD,
     Augment,
     BornAgain,
     Cache,
     Data,
-    Export,
     Network,
-    PerChannel,
     Recipe,
     Recursive,
     Student,
@@ -30,6 +29,9 @@ __all__ = [
     "Export",
     "Network",
     "PerChannel",
+    "Prune",
+    "Quantization",
+    "QuantizationAware",
     "Recipe",
     "Recursive",
     "Student",

@@ -99,7 +99,11 @@ def _with_paths(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
 
     def network(spec: Any) -> Any:
         weights = spec.weights if spec.weights in (None, "pretrained") else change(spec.weights)
-        return msgspec.structs.replace(spec, weights=weights, model=after_kind(spec.model, FILE_TEACHERS))
+        spec = msgspec.structs.replace(spec, weights=weights, model=after_kind(spec.model, FILE_TEACHERS))
+        prune = getattr(spec, "prune", None)
+        if prune is None or prune.profile is None:
+            return spec
+        return msgspec.structs.replace(spec, prune=msgspec.structs.replace(prune, profile=change(prune.profile)))
 
     data = msgspec.structs.replace(
         recipe.data,
@@ -114,8 +118,10 @@ def _with_paths(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
     if isinstance(schedule, Recursive):
         schedule = msgspec.structs.replace(schedule, assistants=tuple(map(network, schedule.assistants)))
     cache = msgspec.structs.replace(recipe.cache, folder=recipe.cache.folder and change(recipe.cache.folder))
+    target = recipe.export.target
+    export = msgspec.structs.replace(recipe.export, target=target if target in ("arm", "here") else change(target))
     student = network(recipe.student)
-    return msgspec.structs.replace(recipe, data=data, student=student, teacher=teacher, schedule=schedule, cache=cache)
+    return msgspec.structs.replace(recipe, data=data, student=student, teacher=teacher, schedule=schedule, cache=cache, export=export)
 
 
 def _drop_none(value: Any) -> Any:

@@ -9,24 +9,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Natural = Annotated[int, msgspec.Meta(ge=0)]
-Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
-AboveZero = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]
-PerChannel = tuple[float, float, float]
-
-#: The default normalization: pixel - 128, over 127.5, so that an int8 input tensor can hold camera bytes exactly.
-HALF_MEAN: PerChannel = (128 / 255, 128 / 255, 128 / 255)
-HALF_STD: PerChannel = (0.5, 0.5, 0.5)
+from edgedistill.recipe.export import Export
+from edgedistill.recipe.kinds import AboveZero, Fraction, Name, Natural, NotNegative, PerChannel, Positive, Table
+from edgedistill.recipe.pruning import Prune
 
 
-class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A frozen record that refuses unknown keys."""
-
-
-class Augment(_Struct, frozen=True, kw_only=True):
+class Augment(Table, frozen=True, kw_only=True):
     """Random changes of a training view; every default is 'none', so an empty table trains on the images as they are."""
 
     flip: bool = False
@@ -61,7 +49,7 @@ class Augment(_Struct, frozen=True, kw_only=True):
             raise ValueError(f"scale must be [smallest, largest], got {list(self.scale)}")
 
 
-class Data(_Struct, frozen=True, kw_only=True):
+class Data(Table, frozen=True, kw_only=True):
     """Which images: `embedded`, `torchvision:NAME`, `folder:PATH` or `webdataset:SHARDS`."""
 
     source: str
@@ -87,7 +75,7 @@ class Data(_Struct, frozen=True, kw_only=True):
     augment: Augment = Augment()
 
 
-class Network(_Struct, frozen=True, kw_only=True):
+class Network(Table, frozen=True, kw_only=True):
     """A network in torch: `timm:NAME`, `torchvision:NAME` or `python:MODULE:FUNCTION`."""
 
     model: str
@@ -142,9 +130,11 @@ class Student(Network, frozen=True, kw_only=True):
     resize: Literal["stretch", "crop"] = "crop"
     interpolation: Literal["area", "linear", "nearest"] = "linear"
     """`area` sees every pixel of a camera frame, `linear` is some times faster; small inputs need `area`."""
+    prune: Prune | None = None
+    """Take channels out of the network, which then needs `weights`, before it is trained."""
 
 
-class Term(_Struct, frozen=True, kw_only=True):
+class Term(Table, frozen=True, kw_only=True):
     """One term of the training loss; a key that the loss does not use must be left out."""
 
     loss: str
@@ -168,7 +158,7 @@ class Term(_Struct, frozen=True, kw_only=True):
     """Layers of the student that get an exit of their own, by their dotted names, for `exits`."""
 
 
-class Train(_Struct, frozen=True, kw_only=True):
+class Train(Table, frozen=True, kw_only=True):
     """The training budget and the optimizer."""
 
     epochs: Positive
@@ -200,7 +190,7 @@ class Train(_Struct, frozen=True, kw_only=True):
     """Steps between checkpoints; by default one checkpoint an epoch."""
 
 
-class Cache(_Struct, frozen=True, kw_only=True):
+class Cache(Table, frozen=True, kw_only=True):
     """The teacher's answers on disk, so that each view is answered once for all students."""
 
     enabled: bool = True
@@ -213,14 +203,14 @@ class Cache(_Struct, frozen=True, kw_only=True):
     """Keep the features that terms ask for, too; without it the teacher is run again in each step that needs them."""
 
 
-class BornAgain(_Struct, frozen=True, kw_only=True, tag_field="kind", tag="born_again"):
+class BornAgain(Table, frozen=True, kw_only=True, tag_field="kind", tag="born_again"):
     """Each generation is taught by the one before (Furlanello et al. 2018); their ensemble is measured at the end."""
 
     generations: Annotated[int, msgspec.Meta(ge=2)] = 2
     """Trainings in all; the first is taught by [teacher], or by the labels alone without one."""
 
 
-class Recursive(_Struct, frozen=True, kw_only=True, tag_field="kind", tag="recursive"):
+class Recursive(Table, frozen=True, kw_only=True, tag_field="kind", tag="recursive"):
     """Each network teaches the next, smaller one: teacher, assistants in their order, student (Mirzadeh et al. 2020)."""
 
     assistants: Annotated[tuple[Student, ...], msgspec.Meta(min_length=1)]
@@ -228,24 +218,7 @@ class Recursive(_Struct, frozen=True, kw_only=True, tag_field="kind", tag="recur
     """Epochs of each assistant; train.epochs by default, fewer stop them early (Cho and Hariharan 2019)."""
 
 
-class Export(_Struct, frozen=True, kw_only=True):
-    """What `edgedistill export` makes of the student, and what it may lose."""
-
-    formats: tuple[Literal["onnx", "tflite"], ...] = ("onnx", "tflite")
-    fp32: bool = True
-    """Keep the fp32 files in the bundle; they are made and compared in any case."""
-    int8: bool = True
-    calibration: Positive = 512
-    """Real training images that the int8 ranges are taken from."""
-    parity_images: Annotated[int, msgspec.Meta(ge=256)] = 2000
-    """Held-out images that the files are compared on."""
-    min_agreement: Fraction = 0.999
-    """Smallest top-1 agreement of an fp32 file with the student in torch."""
-    max_int8_drop: Fraction = 0.01
-    """Largest loss of accuracy of an int8 file against the student in torch."""
-
-
-class Recipe(_Struct, frozen=True, kw_only=True):
+class Recipe(Table, frozen=True, kw_only=True):
     """A whole recipe. Without `teacher` it is plain training, with cross-entropy as the only term."""
 
     name: Name

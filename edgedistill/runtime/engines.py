@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -26,8 +27,13 @@ BundleOrPath = Bundle | str | os.PathLike[str]
 
 #: Which file runs when none is named: TFLite before ONNX, because LiteRT is the smaller and, on ARM, the faster
 #: interpreter; int8 before fp32 there, because boards with dot-product instructions gain most from it. ONNX int8 comes last:
-#: without such instructions onnxruntime runs fp32 faster. `profile` measures what is best on a given machine.
-PREFERENCE = ("tflite-int8", "tflite-fp32", "onnx-fp32", "onnx-int8")
+#: without such instructions onnxruntime runs fp32 faster. fp16 is fp32 with rounded weights: as fast, and a little less exact.
+#: `profile` measures what is best on a given machine.
+PREFERENCE = ("tflite-int8", "tflite-fp32", "tflite-fp16", "onnx-fp32", "onnx-fp16", "onnx-int8")
+#: tflite-runtime was given up for LiteRT with this release.
+LAST_TFLITE_RUNTIME = "2.14.0"
+
+log = logging.getLogger("edgedistill.runtime")
 
 
 class Engine(Protocol):
@@ -38,6 +44,12 @@ class Engine(Protocol):
     threads: int
     model: ModelFile
 
+    def input_pixels(self) -> np.ndarray | None:
+        """Return the input tensor's own memory, (1, H, W, 3) uint8, for the `Preprocessor` to write into; None if it takes no bytes.
+
+        It must then be given to `set_input`, once, and be let go of before `invoke`.
+        """
+
     def set_input(self, pixels_nhwc: np.ndarray) -> None:
         """Write the pixels that the bundle's `Preprocessor` made, (1, H, W, 3), into the input tensor."""
 
@@ -45,7 +57,13 @@ class Engine(Protocol):
         """Run the network on the input."""
 
     def logits(self) -> np.ndarray:
-        """Return a new (classes,) float32 array of the last run's logits, dequantized."""
+        """Return a new (classes,) float32 array of the last run's logits, dequantized.
+
+        Of a file that gives probabilities, their logarithms: logits with the same softmax.
+        """
+
+    def read_logits(self, into: np.ndarray) -> np.ndarray:
+        """Write what `logits` returns into (classes,) float32 memory, and return that."""
 
     def run(self, pixels_nhwc: np.ndarray) -> np.ndarray:
         """Return the logits of these pixels: `set_input`, `invoke` and `logits` in one."""
@@ -146,23 +164,37 @@ def choose(bundle: Bundle, file: str | None, *, engine: str | None = None) -> tu
             f"{engine} does not run {formats} files, which is what {file or bundle.path} offers; choose another engine or file"
         )
     installed = installed_engines()
-    for model, name in pairs:
-        if name in installed:
+    here = [(model, name) for model, name in pairs if name in installed]
+    if not here:
+        first = ENGINES[pairs[0][1]]
+        raise MissingExtraError(f"{first.package}, which runs {pairs[0][0].file},", first.extra)
+    for model, name in here:
+        if not is_too_old(model, name, version=installed[name]):
             return model, name
-    first = ENGINES[pairs[0][1]]
-    raise MissingExtraError(f"{first.package}, which runs {pairs[0][0].file},", first.extra)
+        log.warning("%s is passed over: it needs %s, installed is %s %s", model.file, model.minimum_runtime, name, installed[name])
+    return here[0]
 
 
-def check_version(model: ModelFile, name: str, *, version: str) -> None:
-    """Raise if an interpreter is older than the file needs: old ones may run it all the same, and answer with zeros."""
+def is_too_old(model: ModelFile, name: str, *, version: str) -> bool:
+    """Return whether an interpreter is older than the file needs."""
     needed = re.fullmatch(r"([a-z-]+)>=([\d.]+)", model.minimum_runtime)
     # LiteRT counts its versions anew from 1.0, and all of them are newer than any tflite-runtime.
     counted_as = "tflite" if name == "tflite-runtime" else name
     found = _numbers(version)
-    if needed is not None and needed[1] == counted_as and found and found < _numbers(needed[2]):
-        raise EngineError(
-            f"{model.file} needs {model.minimum_runtime}, installed is {name} {version}; update it: pip install -U {ENGINES[name].package}"
+    return needed is not None and needed[1] == counted_as and bool(found) and found < _numbers(needed[2])
+
+
+def check_version(model: ModelFile, name: str, *, version: str) -> None:
+    """Raise if an interpreter is older than the file needs: old ones may run it all the same, and answer with zeros."""
+    if not is_too_old(model, name, version=version):
+        return
+    advice = f"update it: pip install -U {ENGINES[name].package}"
+    if name == "tflite-runtime" and is_too_old(model, name, version=LAST_TFLITE_RUNTIME):
+        advice = (
+            f"{LAST_TFLITE_RUNTIME} is its last release: use LiteRT in its place (pip install 'edgedistill[litert]'), "
+            "or another file of the bundle, such as tflite-fp32"
         )
+    raise EngineError(f"{model.file} needs {model.minimum_runtime}, installed is {name} {version}; {advice}")
 
 
 def _numbers(version: str) -> list[int]:

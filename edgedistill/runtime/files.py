@@ -12,14 +12,15 @@ import cv2
 import numpy as np
 
 from edgedistill.errors import SourceError
-from edgedistill.runtime.frames import CaptureSource, Traits
+from edgedistill.runtime.frames import Capture, Traits
+from edgedistill.runtime.opencv import OpenCvCapture
 
 log = logging.getLogger("edgedistill.runtime")
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
-def open_video(text: str) -> CaptureSource:
+def open_video(text: str) -> OpenCvCapture:
     """Open a video file."""
     path = Path(text)
     if not path.is_file() or not os.access(path, os.R_OK):
@@ -29,21 +30,21 @@ def open_video(text: str) -> CaptureSource:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise SourceError(f"{text} is not a video that OpenCV reads, or it is cut short; play it, or convert it to MP4 (H.264)")
-    return video_source(capture, text)
+    return video_capture(capture, text)
 
 
-def video_source(capture: cv2.VideoCapture, name: str) -> CaptureSource:
-    """Return the source of an opened video of finite length."""
+def video_capture(capture: cv2.VideoCapture, name: str) -> OpenCvCapture:
+    """Return the capture of an opened video of finite length."""
     frames, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
-    return CaptureSource(capture, Traits(name, fps=fps if fps > 0 else None, frames=frames if frames > 0 else None))
+    return OpenCvCapture(capture, Traits(name, fps=fps if fps > 0 else None, frames=frames if frames > 0 else None))
 
 
-def open_images(text: str) -> CaptureSource:
+def open_images(text: str) -> Capture:
     """Open the images of a folder or a glob, sorted by path, or one image."""
     found = image_paths(text)
     if not found:
         raise SourceError(f"{text} has no image; expected files that end in {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return CaptureSource(ImageCapture(found), Traits(text, frames=len(found)))
+    return ImageCapture(found, text)
 
 
 def image_paths(text: str) -> list[Path]:
@@ -61,7 +62,8 @@ def image_paths(text: str) -> list[Path]:
 class ImageCapture:
     """A `Capture` over image files; one that cannot be decoded is named in the log and skipped."""
 
-    def __init__(self, paths: list[Path]) -> None:
+    def __init__(self, paths: list[Path], name: str) -> None:
+        self.traits = Traits(name, frames=len(paths))
         self._rest = iter(paths)
         self._path = Path()
 
@@ -80,6 +82,9 @@ class ImageCapture:
         if frame_bgr is None:
             log.warning("%s is skipped: it is no image that OpenCV reads", self._path)
         return frame_bgr is not None, frame_bgr
+
+    def interrupt(self) -> None:
+        """Reading a file does not block for long."""
 
     def release(self) -> None:
         """Nothing to give back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
@@ -11,7 +12,8 @@ import msgspec
 import numpy as np
 
 from edgedistill.errors import SourceError
-from edgedistill.runtime.frames import CaptureSource, Traits
+from edgedistill.runtime.address import redact
+from edgedistill.runtime.frames import Traits
 from edgedistill.validation import to_struct
 
 Side = Annotated[int, msgspec.Meta(ge=8, le=8192)]
@@ -23,13 +25,13 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     width: Side = 640
     height: Side = 480
     fps: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 30.0
-    frames: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    frames: Annotated[int, msgspec.Meta(ge=1, le=10**12)] | None = None
 
 
-def open_pattern(text: str) -> CaptureSource:
+def open_pattern(text: str) -> PatternCapture:
     """Open `test://pattern?width=640&height=480&fps=30&frames=100`; every option may be left out."""
     options = parse_pattern(text)
-    return CaptureSource(PatternCapture(options), Traits(text, live=options.fps > 0, fps=options.fps or None, frames=options.frames))
+    return PatternCapture(options, text)
 
 
 def parse_pattern(text: str) -> Pattern:
@@ -39,9 +41,9 @@ def parse_pattern(text: str) -> Pattern:
         given = {key: _number(value) for key, value in parse_qsl(parts.query, keep_blank_values=True)}
         options = to_struct(given, Pattern)
     except ValueError as error:
-        raise SourceError(f"{text}: {error}; write for example test://pattern?width=640&height=480&fps=30&frames=100") from error
+        raise SourceError(f"{redact(text)}: {error}; write for example test://pattern?width=640&height=480&fps=30&frames=100") from error
     if parts.netloc + parts.path not in ("", "pattern"):
-        raise SourceError(f"{text}: there is one test source, test://pattern; options follow a question mark")
+        raise SourceError(f"{redact(text)}: there is one test source, test://pattern; options follow a question mark")
     return options
 
 
@@ -59,22 +61,27 @@ def _number(text: str) -> object:
 class PatternCapture:
     """A `Capture` that draws its frames, one every 1/fps seconds."""
 
-    def __init__(self, options: Pattern) -> None:
+    def __init__(self, options: Pattern, name: str = "test://pattern") -> None:
+        self.traits = Traits(name, live=options.fps > 0, fps=options.fps or None, frames=options.frames)
         self.options = options
         self._next = 0
+        self._interrupted = threading.Event()
         self._start_s: float | None = None
 
     def grab(self) -> bool:
         self._start_s = self._start_s or time.monotonic()
         if self._next == self.options.frames:
             return False
-        if self.options.fps:
-            time.sleep(max(0.0, self._start_s + self._next / self.options.fps - time.monotonic()))
+        if self.options.fps and self._interrupted.wait(max(0.0, self._start_s + self._next / self.options.fps - time.monotonic())):
+            return False
         self._next += 1
         return True
 
     def retrieve(self) -> tuple[bool, np.ndarray]:
         return True, draw_pattern(self._next - 1, height=self.options.height, width=self.options.width)
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
 
     def release(self) -> None:
         """Nothing to give back."""

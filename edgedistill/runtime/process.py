@@ -1,4 +1,4 @@
-"""What this process has cost so far: its age and its peak memory, told by the kernel."""
+"""What this process has cost so far: its age and its memory, told by the kernel."""
 
 from __future__ import annotations
 
@@ -26,12 +26,22 @@ def peak_rss_mb(status: Path = Path("/proc/self/status")) -> float:
 
     The kernel's VmHWM counts this program only; `ru_maxrss`, the fallback, may still hold the peak of the program that started it.
     """
-    try:
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    if found is not None:
-        return int(found[1]) * 1024 / 1e6
+    peak_mb = _status_mb(status, "VmHWM")
+    if peak_mb is not None:
+        return peak_mb
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def rss_mb(status: Path = Path("/proc/self/status")) -> float | None:
+    """Return the resident memory, now, in MB (10^6 bytes); None where the kernel does not tell."""
+    return _status_mb(status, "VmRSS")
+
+
+def _status_mb(status: Path, key: str) -> float | None:
+    try:
+        found = re.search(rf"^{key}:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return None if found is None else int(found[1]) * 1024 / 1e6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import numpy as np
 
 from edgedistill.bundle import ModelFile, Tensor
 from edgedistill.errors import EngineError
-from edgedistill.postprocess import dequantize
-from edgedistill.preprocess import fill_input, input_lookup
+from edgedistill.postprocess import dequantize, log_probabilities
+from edgedistill.preprocess import byte_view, fill_input, input_lookup
 from edgedistill.runtime.tensors import check_one, check_quantization, check_tensor
 
 
@@ -28,16 +29,21 @@ def open_tflite_runtime(path: Path, model: ModelFile, threads: int) -> TfliteEng
     return TfliteEngine(interpreter, model, name="tflite-runtime", version=version("tflite-runtime"), threads=threads)
 
 
-def _interpreter(module: str, path: Path, model: ModelFile, *, threads: int) -> Any:
+def interpreter_class(module: str) -> Any:
+    """Return the class `Interpreter` of a module such as ai_edge_litert.interpreter."""
     package = module.partition(".")[0]
     try:
-        interpreter_class = importlib.import_module(module).Interpreter
+        return importlib.import_module(module).Interpreter
     except Exception as error:  # a build against another numpy fails with more than ImportError
         raise EngineError(
             f"{package} is installed but does not load: {error}; install it again, with a numpy that it supports (tflite-runtime: numpy<2)"
         ) from error
+
+
+def _interpreter(module: str, path: Path, model: ModelFile, *, threads: int) -> Any:
+    package, opened = module.partition(".")[0], interpreter_class(module)
     try:
-        interpreter = interpreter_class(model_path=str(path), num_threads=threads)
+        interpreter = opened(model_path=str(path), num_threads=threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise EngineError(f"{package} refuses {path}: {error}; update {package}, or copy the bundle again") from error
@@ -54,13 +60,6 @@ def _check(path: Path, role: str, tensor: Tensor, *, found: list[dict[str, Any]]
     check_quantization(path, tensor, scale=scale, zero_point=zero_point)
 
 
-def output_lookup(tensor: Tensor) -> np.ndarray | None:
-    """Return the (256,) float32 value of each stored byte of a quantized output; None for a float one."""
-    if tensor.quantization is None:
-        return None
-    return dequantize(np.arange(256, dtype=np.uint8).view(tensor.dtype), tensor.quantization)
-
-
 class TfliteEngine:
     """A loaded TFLite file.
 
@@ -73,15 +72,22 @@ class TfliteEngine:
         self.invoke = interpreter.invoke
         self._input = interpreter.tensor(interpreter.get_input_details()[0]["index"])
         self._output = interpreter.tensor(interpreter.get_output_details()[0]["index"])
-        self._lookup = input_lookup(model.input)
-        self._real_values = output_lookup(model.output)
+        self._lookup = input_lookup(model.input, pixel_mean=model.pixel_mean)
+        self._classes = math.prod(model.output.shape)
+
+    def input_pixels(self) -> np.ndarray | None:
+        return byte_view(self._input(), layout=self.model.input.layout)
 
     def set_input(self, pixels_nhwc: np.ndarray) -> None:
-        fill_input(pixels_nhwc, self._input(), lookup=self._lookup, layout=self.model.input.layout)
+        model = self.model
+        fill_input(pixels_nhwc, self._input(), lookup=self._lookup, layout=model.input.layout, pixel_mean=model.pixel_mean)
 
     def logits(self) -> np.ndarray:
-        stored = self._output().reshape(-1)
-        return stored.copy() if self._real_values is None else self._real_values[stored.view(np.uint8)]
+        return self.read_logits(np.empty(self._classes, np.float32))
+
+    def read_logits(self, into: np.ndarray) -> np.ndarray:
+        scores = dequantize(self._output().reshape(-1), self.model.output.quantization, into=into)
+        return scores if self.model.scores == "logits" else log_probabilities(scores, into=scores)
 
     def run(self, pixels_nhwc: np.ndarray) -> np.ndarray:
         self.set_input(pixels_nhwc)

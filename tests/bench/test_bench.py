@@ -9,8 +9,10 @@ import threading
 from pathlib import Path
 
 import bundles
+import conversion
+import msgspec
 import numpy as np
-import processes
+import process_start
 import pytest
 import run
 import runtime_loop
@@ -22,6 +24,9 @@ import view_cache
 from entry import Entry, at_most, interleave, median
 
 from edgedistill import bundle, recipe
+from edgedistill.convert.audit import Machine
+from edgedistill.convert.audit.outside import Parts
+from edgedistill.convert.audit.speed import Limits
 from edgedistill.runtime import camera, open_engine
 from edgedistill.runtime.camera import Classifier
 
@@ -47,6 +52,15 @@ def test_interleaving_runs_the_measures_in_turn_and_turns_the_order_round() -> N
     assert calls == ["a", "b", "b", "a", "a", "b"]
     assert values == [[1, 4, 5], [2, 3, 6]]
     assert median(values[0]) == 4
+
+
+def test_what_is_measured_again_takes_its_place_among_the_others(tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    entries = {name: lambda name=name: [entry(name)] for name in ("a", "b")}
+    run.main([], entries=entries, out=out)
+    again = entry("a", ok=False)
+    run.main(["a", "c"], entries=entries | {"a": lambda: [again], "c": lambda: [entry("c")]}, out=out)
+    assert msgspec.json.decode(out.read_bytes(), type=run.Results).entries == [again, entry("b"), entry("c")]
 
 
 @pytest.mark.parametrize(("oks", "code"), [([True, True], 0), ([True, False], 1), ([False], 1), ([], 0)])
@@ -95,7 +109,7 @@ def test_a_benchmark_that_fails_leaves_the_old_results_alone(tmp_path: Path) -> 
 
 
 def test_a_process_is_timed_to_its_first_line_and_to_its_end() -> None:
-    took = processes.timed([sys.executable, "-S", "-c", "import time; print('one', flush=True); time.sleep(0.4); print('two')"])
+    took = process_start.timed([sys.executable, "-S", "-c", "import time; print('one', flush=True); time.sleep(0.4); print('two')"])
     assert took["first_line"] == "one\n"
     assert took["exit_code"] == 0
     assert took["total_s"] - took["first_line_s"] > 0.3
@@ -103,8 +117,8 @@ def test_a_process_is_timed_to_its_first_line_and_to_its_end() -> None:
 
 def test_a_process_is_charged_with_its_own_memory_only() -> None:
     ballast = np.ones(40_000_000)
-    small = processes.timed([sys.executable, "-S", "-c", "print('x')"])
-    large = processes.timed([sys.executable, "-S", "-c", "x = bytearray(b'x') * 100_000_000; print('x')"])
+    small = process_start.timed([sys.executable, "-S", "-c", "print('x')"])
+    large = process_start.timed([sys.executable, "-S", "-c", "x = bytearray(b'x') * 100_000_000; print('x')"])
     assert ballast.nbytes == 320_000_000
     assert small["peak_rss_mb"] < 60
     assert large["peak_rss_mb"] - small["peak_rss_mb"] == pytest.approx(100, abs=10)
@@ -120,13 +134,13 @@ def test_a_process_is_charged_with_its_own_memory_only() -> None:
 )
 def test_a_process_that_fails_or_says_nothing_is_an_error(command: list[str], message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
-        processes.timed(command)
+        process_start.timed(command)
 
 
 def test_the_first_of_the_repeated_runs_only_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = iter(range(10))
-    monkeypatch.setattr(processes, "timed", lambda command: {"total_s": next(runs)})
-    assert [took["total_s"] for took in processes.repeat(["x"], runs=3)] == [1, 2, 3]
+    monkeypatch.setattr(process_start, "timed", lambda command: {"total_s": next(runs)})
+    assert [took["total_s"] for took in process_start.repeat(["x"], runs=3)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("bare_ms", "allowed"), [(0.5, 0.3), (3.0, 0.3), (5.0, 0.5), (40.0, 4.0)])
@@ -156,11 +170,56 @@ def test_the_memory_source_goes_through_the_real_loop(tmp_path: Path) -> None:
     assert runtime_loop.time_turn_ms(turns) > 0
 
 
-def test_the_verdict_on_int8_names_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "environment", lambda: {"machine": "aarch64", "int8": ["NEON dotprod", "NEON i8mm"]})
-    assert shipped.instructions() == "the verdict is about aarch64 with NEON dotprod, NEON i8mm, other boards differ"
-    monkeypatch.setattr(shipped, "environment", lambda: {"machine": "x86_64", "int8": []})
-    assert "x86_64 with no int8 dot products" in shipped.instructions()
+@pytest.mark.parametrize(
+    ("on", "said", "bound"),
+    [
+        (Machine("Pi 5", "aarch64", "NEON", ("NEON dotprod", "NEON i8mm")), "NEON with NEON dotprod, NEON i8mm", 1.0),
+        (Machine("AMD", "x86_64", "AVX2", ()), "AVX2 without int8 dot products (no VNNI)", None),
+    ],
+)
+def test_the_verdict_on_int8_names_the_instruction_set_and_is_bounded_only_with_dot_products(
+    tmp_path: Path, on: Machine, said: str, bound: float | None
+) -> None:
+    loaded = bundle.load(tiny_bundle.make(tmp_path / "tiny"))
+    found = shipped.compare(loaded, limits=Limits(seconds=0, fewest=6), on=on)
+    assert f"the verdict is about {said}, other boards differ" in found.how
+    assert (found.name, found.bound, found.unit) == ("int8_vs_fp32_latency tiny", bound, "ratio")
+    assert "6 interleaved rounds" in found.how
+    assert found.value > 0
+
+
+def test_only_bundles_with_both_precisions_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("both", "small"):
+        tiny_bundle.make(tmp_path / name)
+    loaded = bundle.load(tmp_path / "small")
+    kept = [model for model in loaded.manifest.files if model.file != "tiny-fp32.tflite"]
+    bundle.write_manifest(loaded.path, msgspec.structs.replace(loaded.manifest, name="small", files=kept))
+    monkeypatch.setattr(shipped, "shipped", lambda: [tmp_path / "both", tmp_path / "small"])
+    monkeypatch.setattr(shipped, "compare", lambda loaded: entry(loaded.manifest.name))
+    assert [found.name for found in shipped.int8_vs_fp32_latency()] == ["tiny"]
+
+
+def test_every_shipped_tflite_file_must_run_in_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "shipped", lambda: [tiny_bundle.make(tmp_path / "tiny")])
+    found = shipped.partitions()
+    assert {one.name: (one.value, one.ok) for one in found} == {
+        "partitions tiny-int8.tflite": (1.0, True),
+        "partitions tiny-fp32.tflite": (1.0, True),
+    }
+    for number, outside in ((0, ()), (3, ((1, "HARD_SWISH"),))):
+        monkeypatch.setattr(shipped, "parts", lambda path, number=number, outside=outside: Parts(number, outside, {}))
+        assert not any(one.ok for one in shipped.partitions())
+    assert "outside of them HARD_SWISH" in shipped.partitions()[0].how
+
+
+def test_a_conversion_s_time_is_told_as_a_whole_and_by_step() -> None:
+    whole, *steps = conversion.entries({"writing": 4.0, "comparing": 1.5}, name="x")
+    assert (whole.name, whole.value, whole.bound, whole.ok) == ("conversion_s", 5.5, None, True)
+    assert [(step.name, step.value) for step in steps] == [("conversion_s writing", 4.0), ("conversion_s comparing", 1.5)]
+
+
+def test_the_student_whose_conversion_is_timed_is_there() -> None:
+    assert (conversion.STUDENT / "recipe.toml").is_file()
 
 
 def test_the_shipped_bundle_goes_before_the_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

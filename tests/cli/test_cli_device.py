@@ -1,11 +1,13 @@
 """`profile`, `camera`, `info` and `evaluate` on the shipped bundle."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 
 from edgedistill.cli import run
+from edgedistill.runtime.results import read_results
 
 BUNDLE = str(Path(__file__).parents[2] / "export" / "fashion-mnist-mobilenetv3")
 
@@ -28,15 +30,33 @@ def test_profile_auto_sweeps_threads(capsys: pytest.CaptureFixture[str]) -> None
     assert found["threads"] == best["threads"]
 
 
+@pytest.mark.parametrize(("threads", "expected"), [(["--threads", "1,2"], [1, 2]), (["--threads", "auto"], "auto"), ([], None)])
+def test_compare_engines_takes_thread_counts(threads: list[str], expected: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgedistill.runtime import compare_engines
+
+    asked: list[tuple[str, object, int, bool]] = []
+
+    def compare_command(bundle: Path, options: compare_engines.CompareOptions, *, as_json_object: bool) -> int:
+        asked.append((str(bundle), options.threads, options.rounds, as_json_object))
+        return 0
+
+    monkeypatch.setattr(compare_engines, "compare_command", compare_command)
+    assert run(["compare-engines", BUNDLE, *threads, "--rounds", "3", "--json"]) == 0
+    assert asked == [(BUNDLE, expected, 3, True)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["profile", BUNDLE, "--threads", "none"], "neither a number of 1 or more nor auto"),
-        (["profile", BUNDLE, "--runs", "0"], "0 is not in the range"),
-        (["camera", BUNDLE, "--threads", "auto"], "--threads auto is for profile"),
-        (["camera", BUNDLE, "--threshold", "2"], "2.0 is not in the range"),
-        (["camera", BUNDLE, "--output", "xml"], "'xml' is not one of"),
-        (["camera", BUNDLE, "--duration", "0"], "is not in the range"),
+        (["profile", BUNDLE, "--threads", "none"], "argument --threads: expected a whole number, got 'none'"),
+        (["profile", BUNDLE, "--runs", "0"], "expected a number of 1 or more, got 0"),
+        (["compare-engines", BUNDLE, "--threads", "1,none"], "'1,none' is neither numbers of 1 or more such as 1,2 nor auto"),
+        (["compare-engines", BUNDLE, "--threads", "0"], "neither numbers of 1 or more"),
+        (["compare-engines", BUNDLE, "--rounds", "0"], "0 is not in the range"),
+        (["camera", BUNDLE, "--threads", "auto"], "argument --threads: auto is for profile"),
+        (["camera", BUNDLE, "--threshold", "2"], "expected a number from 0 to 1, got 2"),
+        (["camera", BUNDLE, "--output", "xml"], "invalid choice: 'xml'"),
+        (["camera", BUNDLE, "--duration", "0"], "expected a number above 0, got 0"),
     ],
 )
 def test_wrong_usage_is_explained(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,9 +67,8 @@ def test_wrong_usage_is_explained(arguments: list[str], message: str, capsys: py
 def test_camera_writes_one_line_a_result(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["camera", BUNDLE, "--source", "test://", "--frames", "4", "--output", "jsonl", "--top-k", "2"]) == 0
     shown = capsys.readouterr()
-    rows = [json.loads(line) for line in shown.out.splitlines()]
-    assert [row["schema"] for row in rows] == [1] * 4
-    assert all(len(row["top_k"]) == 2 for row in rows)
+    rows = list(read_results(io.StringIO(shown.out), finished=True))
+    assert [len(row.top_k) for row in rows] == [2] * 4
     assert "4 frames" in shown.err
 
 

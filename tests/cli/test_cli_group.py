@@ -25,7 +25,7 @@ from edgedistill.errors import (
 
 
 def test_the_names_are_the_interface() -> None:
-    assert list(COMMANDS) == ["demo", "distill", "cache", "evaluate", "export", "profile", "camera", "info", "doctor"]
+    assert list(COMMANDS) == ["demo", "distill", "cache", "evaluate", "export", "profile", "compare-engines", "camera", "info", "doctor"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -48,8 +48,7 @@ OPTIONS = {
     "distill": ["--out", "--set", "--smoke", "--resume", "--json"],
     "evaluate": ["--data", "--json"],
     "export": ["--out", "--format", "--int8", "--no-int8", "--calibration", "--json"],
-    "profile": ["--file", "--engine", "--threads", "--runs", "--json"],
-    "camera": ["--source", "--engine", "--threads", "--top-k", "--threshold", "--output", "--save", "--show", "--duration", "--frames"],
+    "compare-engines": ["--threads", "--rounds", "--json"],
 }
 
 

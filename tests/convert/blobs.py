@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from edgedistill.bundle import Preprocess, Provenance
-from edgedistill.convert.export import ExportJob
-from edgedistill.convert.graph import RawPixels
+from edgedistill.convert.job import ExportJob
 from edgedistill.convert.pixels import model_pixels
 from edgedistill.recipe import HALF_MEAN, HALF_STD, Export
 
@@ -59,14 +58,15 @@ def train(student: nn.Module, *, spec: Preprocess = SPEC, steps: int = 60, mean=
     """Teach a network the task; the result is the same in every run on one machine."""
     images, labels = frames(512, seed=1)
     pixels, targets = torch.from_numpy(model_pixels(images, spec)), torch.from_numpy(labels)
-    graph = RawPixels(student, mean=mean, std=std).train()
+    normalized = ((pixels / 255 - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2)
+    student.train()
     optimizer = torch.optim.Adam(student.parameters(), 1e-2)
     generator = torch.Generator().manual_seed(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the images are too small to share, and waiting threads take the time of other tests
     for _ in range(steps):
         batch = torch.randint(len(images), (64,), generator=generator)
-        loss = nn.functional.cross_entropy(graph(pixels[batch]), targets[batch])
+        loss = nn.functional.cross_entropy(student(normalized[batch]), targets[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

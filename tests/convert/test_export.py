@@ -16,8 +16,11 @@ from torch import nn
 
 from edgedistill import bundle
 from edgedistill.bundle import Preprocess
-from edgedistill.convert import export
-from edgedistill.convert.export import Exported, export_bundle
+from edgedistill.convert import calibration, forms
+from edgedistill.convert.export import export_bundle
+from edgedistill.convert.graph import Graph
+from edgedistill.convert.job import Exported
+from edgedistill.convert.onnx_file import write_onnx
 from edgedistill.convert.parity import table
 from edgedistill.errors import ConvertError, ParityError
 from edgedistill.preprocess import Preprocessor
@@ -25,6 +28,8 @@ from edgedistill.recipe import Export
 from edgedistill.runtime import open_engine, predict_logits
 
 ONNX_ONLY = Export(formats=("onnx",))
+#: What lies beside the files of a bundle that has int8.
+BESIDE = ["calibration-trained.json", "golden.npz", "manifest.json", "report.md"]
 FP32_ONLY = Export(formats=("onnx",), int8=False)
 
 
@@ -53,10 +58,16 @@ def test_the_bundle_loads_and_its_files_are_measured(done: tuple[Exported, list[
     for model in (fp32, int8):
         assert model.bytes == loaded.file_path(model.file).stat().st_size
         assert model.minimum_runtime == "onnxruntime>=1.14"
-        assert model.input.dtype == "uint8"
+        assert model.pixel_mean == 128
+        assert model.speed is not None
         assert model.accuracy is not None
         assert model.accuracy > 0.95
+    assert (fp32.input.dtype, int8.input.dtype) == ("float32", "uint8")
+    assert (fp32.quantization, int8.quantization) == (None, "static_int8")
     assert fp32.agreement == 1.0
+    assert fp32.drop == 0.0
+    assert int8.drop_interval is not None
+    assert int8.drop_interval[0] <= int8.drop <= int8.drop_interval[1]
     assert fp32.teacher_agreement == pytest.approx(0.75, abs=0.03)
 
 
@@ -64,12 +75,12 @@ def test_fp32_files_can_be_left_out_after_they_were_compared(student: nn.Module,
     exported = export_bundle(student, blobs.job(settings=Export(formats=("onnx",), fp32=False)), tmp_path / "bundle")
     assert [rung.file for rung in exported.rungs] == ["blobs-fp32.onnx", "blobs-int8.onnx"]
     assert [model.file for model in exported.bundle.manifest.files] == ["blobs-int8.onnx"]
-    assert sorted(item.name for item in (tmp_path / "bundle").iterdir()) == ["blobs-int8.onnx", "golden.npz", "manifest.json"]
+    assert sorted(item.name for item in (tmp_path / "bundle").iterdir()) == ["blobs-int8.onnx", *BESIDE]
 
 
 def test_the_folder_holds_what_the_manifest_names(done: tuple[Exported, list[str]]) -> None:
     folder = done[0].bundle.path
-    assert sorted(item.name for item in folder.iterdir()) == ["blobs-fp32.onnx", "blobs-int8.onnx", "golden.npz", "manifest.json"]
+    assert sorted(item.name for item in folder.iterdir()) == ["blobs-fp32.onnx", "blobs-int8.onnx", *BESIDE]
     assert [item.name for item in folder.parent.iterdir()] == ["bundle"]
     assert str(folder).encode() not in (folder / "manifest.json").read_bytes()
 
@@ -82,7 +93,8 @@ def test_the_manifest_says_that_the_graph_normalizes(done: tuple[Exported, list[
 
 def test_provenance_is_kept_and_the_tools_are_added(done: tuple[Exported, list[str]]) -> None:
     provenance = done[0].bundle.manifest.provenance
-    assert msgspec.structs.replace(provenance, versions={}) == msgspec.structs.replace(blobs.PROVENANCE, versions={})
+    kept = msgspec.structs.replace(provenance, versions={}, calibrations=[])
+    assert kept == msgspec.structs.replace(blobs.PROVENANCE, versions={})
     assert provenance.versions["edgedistill"] == "0"
     assert provenance.versions["torch"] == torch.__version__.partition("+")[0]
     assert (provenance.versions["onnx opset"], provenance.versions["onnx ir"]) == ("18", "8")
@@ -98,15 +110,34 @@ def test_the_golden_pair_is_what_an_engine_answers(done: tuple[Exported, list[st
             assert np.array_equal(found, pair[f"logits/{model.file}"])
 
 
-def test_the_ladder_times_and_operators_are_told(done: tuple[Exported, list[str]]) -> None:
+def test_the_ranges_are_in_the_bundle(done: tuple[Exported, list[str]]) -> None:
+    loaded = done[0].bundle
+    (entry,) = loaded.manifest.provenance.calibrations
+    assert (entry.student, entry.method, entry.images) == ("trained", "percentile", 32)
+    assert "pixels_nhwc" in calibration.read(loaded.file_path(entry.file))
+
+
+def test_the_ladder_the_audits_and_the_times_are_told(done: tuple[Exported, list[str]]) -> None:
     exported, told = done
     assert [rung.file for rung in exported.rungs] == ["blobs-fp32.onnx", "blobs-int8.onnx"]
     assert all(rung.ok and rung.images == 256 for rung in exported.rungs)
-    assert list(exported.seconds) == ["blobs-fp32.onnx", "blobs-int8.onnx", "parity"]
+    assert list(exported.audits) == ["blobs-fp32.onnx", "blobs-int8.onnx"]
+    assert list(exported.seconds) == list(dict.fromkeys(told))
     assert min(exported.seconds.values()) > 0
-    assert exported.operators["blobs-fp32.onnx"]["Conv"] == 3
-    assert [message.split()[0] for message in told] == ["writing", "writing", "comparing", "comparing"]
+    assert [message.split()[0] for message in told] == [
+        *("tracing", "writing", "comparing", "timing"),
+        *("calibrating", "quantizing", "comparing", "timing"),
+    ]
     assert "blobs-int8.onnx" in table(exported.rungs)
+
+
+def test_what_was_tried_is_in_the_report(done: tuple[Exported, list[str]]) -> None:
+    (attempt,) = done[0].attempts
+    assert (attempt.format, attempt.student, attempt.quantization, attempt.kept) == ("onnx", "trained", "static_int8", True)
+    text = (done[0].bundle.path / "report.md").read_text()
+    assert "| onnx | static_int8 | +0.00 |" in text
+    assert "AVX2" in text or "VNNI" in text or "ARM" in text
+    assert "calibrating the student on 32 images" in text
 
 
 def test_an_int8_file_that_is_no_smaller_is_said(done: tuple[Exported, list[str]]) -> None:
@@ -115,45 +146,27 @@ def test_an_int8_file_that_is_no_smaller_is_said(done: tuple[Exported, list[str]
     assert len(said) == (int8.bytes >= fp32.bytes)
 
 
-def with_changes(exported: Exported, **changes: object) -> bundle.Manifest:
-    first, second = exported.bundle.manifest.files
-    return msgspec.structs.replace(exported.bundle.manifest, files=[first, msgspec.structs.replace(second, **changes)])
+# From here on a finished file stands in for the exporter, so that each test takes little time.
 
 
-@pytest.mark.parametrize(
-    ("changes", "operators", "note"),
-    [
-        ({"bytes": 10**9}, {}, "blobs-int8.onnx is no smaller than blobs-fp32.onnx: 1000000000 against"),
-        ({"bytes": 1, "partitions": 20}, {}, "blobs-int8.onnx runs in 20 XNNPACK parts"),
-        ({"bytes": 1, "partitions": 0}, {}, "blobs-int8.onnx runs in 0 XNNPACK parts"),
-        ({"bytes": 1}, {"TRANSPOSE": 3}, "blobs-int8.onnx has 3 TRANSPOSE operators"),
-    ],
-)
-def test_notes(done: tuple[Exported, list[str]], changes: dict, operators: dict, note: str) -> None:
-    manifest = with_changes(done[0], **changes)
-    notes = export._notes(manifest, {"blobs-fp32.onnx": {}, "blobs-int8.onnx": operators})
-    assert len(notes) == 1
-    assert notes[0].startswith(note)
-
-
-def test_good_files_have_no_notes(done: tuple[Exported, list[str]]) -> None:
-    manifest = with_changes(done[0], bytes=1, partitions=1)
-    assert export._notes(manifest, {"blobs-fp32.onnx": {}, "blobs-int8.onnx": {}}) == ()
-
-
-# From here on a finished file stands in for the exporter, so that each test takes milliseconds.
+@pytest.fixture(scope="module")
+def written(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the student's fp32 ONNX file as it is written."""
+    path = tmp_path_factory.mktemp("written") / "blobs.onnx"
+    write_onnx(graph, path)
+    return path
 
 
 @pytest.fixture
-def quick(onnx_pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the ONNX writer hand out the session's file."""
-    monkeypatch.setitem(export.WRITERS, "onnx", lambda graph, path, *, spec: shutil.copy(onnx_pair.fp32, path))
+def quick(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the ONNX writer hand out the module's file."""
+    monkeypatch.setattr(forms, "write_fp32", lambda graph, path, *, onnx2tf: shutil.copy(written, path))
 
 
 def failing(error: BaseException) -> Callable[..., None]:
     """Return a writer that writes half a file and fails."""
 
-    def write(graph: object, path: Path, *, spec: Preprocess) -> None:
+    def write(graph: object, path: Path, *, onnx2tf: Path | None) -> None:
         path.write_bytes(b"half")
         raise error
 
@@ -175,7 +188,7 @@ def test_a_step_that_fails_leaves_nothing_or_the_old_bundle(
     out = tmp_path / "bundle"
     if old:
         shutil.copytree(done[0].bundle.path, out)
-    monkeypatch.setitem(export.WRITERS, "onnx", failing(error))
+    monkeypatch.setattr(forms, "write_fp32", failing(error))
     with pytest.raises(raised, match=message):
         export_bundle(student, blobs.job(), out)
     assert [item.name for item in tmp_path.iterdir()] == (["bundle"] if old else [])
@@ -207,7 +220,7 @@ def test_colours_swapped_between_student_and_file_break_the_ladder(student: nn.M
 def test_an_old_bundle_is_replaced(student: nn.Module, done, tmp_path: Path) -> None:
     out = Path(shutil.copytree(done[0].bundle.path, tmp_path / "bundle"))
     exported = export_bundle(student, blobs.job(name="next", settings=FP32_ONLY), out)
-    assert sorted(item.name for item in out.iterdir()) == ["golden.npz", "manifest.json", "next-fp32.onnx"]
+    assert sorted(item.name for item in out.iterdir()) == ["golden.npz", "manifest.json", "next-fp32.onnx", "report.md"]
     assert exported.bundle.manifest.files[0].teacher_agreement is None
     assert predict_logits(out, blobs.frames(2, seed=9)[0]).shape == (2, 6)
 
@@ -278,10 +291,10 @@ def test_a_mobilenet_as_all_four_files(tmp_path: Path, capfd: pytest.CaptureFixt
     loaded = bundle.load(tmp_path / "v4")
     assert [model.file for model in loaded.manifest.files] == ["v4-fp32.onnx", "v4-fp32.tflite", "v4-int8.onnx", "v4-int8.tflite"]
     assert [model.partitions for model in loaded.manifest.files] == [None, 1, None, 1]
-    assert [model.input.dtype for model in loaded.manifest.files] == ["uint8", "float32", "uint8", "int8"]
+    assert [model.input.dtype for model in loaded.manifest.files] == ["float32", "float32", "uint8", "uint8"]
     assert all(rung.ok and rung.accuracy > 0.9 for rung in exported.rungs), table(exported.rungs)
-    assert exported.notes == ()
-    assert "TRANSPOSE" not in exported.operators["v4-int8.tflite"]
+    assert not any("TRANSPOSE" in note for note in exported.notes)
+    assert all(finding.kind == "slower" for audit in exported.audits.values() for finding in audit.findings if audit.partitions)
     assert loaded.manifest.files[3].bytes < loaded.manifest.files[1].bytes / 2.5
     for model in loaded.manifest.files:
         assert str(tmp_path).encode() not in loaded.file_path(model.file).read_bytes()

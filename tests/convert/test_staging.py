@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import tiny_bundle
 
 from edgedistill import bundle
-from edgedistill.convert.staging import check_place, staged
+from edgedistill.convert.staging import check_place, clear_up, staged
 from edgedistill.errors import ConvertError
 
 
@@ -126,5 +130,107 @@ def test_the_old_bundle_comes_back_when_the_swap_fails(tmp_path: Path, monkeypat
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(ConvertError, match="Input/output error"), staged(out) as folder:
         (folder / "manifest.json").write_text("new")
+    bundle.load(out)
+    assert names(tmp_path) == ["bundle"]
+
+
+HALF_WAY = """
+import signal, sys, time
+from pathlib import Path
+from edgedistill.convert import staging
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
+out, where = Path(sys.argv[1]), sys.argv[2]
+def wait(*_):
+    print("half way", flush=True)
+    time.sleep(60)
+if where == "swapping":
+    rename = Path.rename
+    Path.rename = lambda self, target: wait() if self.name == "new" else rename(self, target)
+with staging.staged(out) as folder:
+    (folder / "manifest.json").write_text("half")
+    if where == "writing":
+        wait()
+"""
+
+
+@pytest.fixture
+def half_way():
+    """Start processes that stand still in the middle of an export, and end those that a test leaves."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(out: Path, where: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HALF_WAY, str(out), where], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half way\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("where", ["writing", "swapping"])
+def test_an_interrupt_leaves_the_old_bundle_and_nothing_else(tmp_path: Path, half_way, where: str) -> None:
+    out = tiny_bundle.make(tmp_path / "bundle")
+    process = half_way(out, where)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) != 0
+    bundle.load(out)
+    assert names(tmp_path) == ["bundle"]
+
+
+@pytest.mark.parametrize("where", ["writing", "swapping"])
+def test_what_a_killed_export_left_is_cleared_up_by_the_next(tmp_path: Path, half_way, where: str) -> None:
+    out = tiny_bundle.make(tmp_path / "bundle")
+    (out / "card.md").write_text("mine")
+    process = half_way(out, where)
+    process.kill()
+    process.wait(30)
+    assert len(names(tmp_path)) == (2 if where == "writing" else 1)
+    with pytest.raises(ValueError, match="x"):
+        fail_half_way(out, ValueError("x"))
+    bundle.load(out)
+    assert (out / "card.md").read_text() == "mine"
+    assert names(tmp_path) == ["bundle"]
+
+
+def test_an_export_that_is_still_at_work_is_left_alone(tmp_path: Path, half_way) -> None:
+    out = tmp_path / "bundle"
+    half_way(out, "writing")
+    before = names(tmp_path)
+    assert len(before) == 1
+    with staged(out) as folder:
+        (folder / "manifest.json").write_text("new")
+    assert names(tmp_path) == sorted([*before, "bundle"])
+
+
+def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
+    for name in (".bundle.mine", ".bundles"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").touch()
+    clear_up(tmp_path / "bundle")
+    assert names(tmp_path) == [".bundle.mine", ".bundles"]
+
+
+def write_more_than_is_allowed(out: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with staged(out) as folder:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+            (folder / "model.tflite").write_bytes(bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_real_full_disk(tmp_path: Path) -> None:
+    out = tiny_bundle.make(tmp_path / "bundle")
+    with pytest.raises(ConvertError, match=r"cannot write the bundle .*File too large.*free some space"):
+        write_more_than_is_allowed(out)
     bundle.load(out)
     assert names(tmp_path) == ["bundle"]

@@ -282,6 +282,8 @@ def test_ranges_that_make_no_sense_are_refused(settings_: dict, message: str) ->
     [
         "",
         "[]",
+        "[" * 5000,
+        '{"schema": 1, "options": ' + "9" * 5000 + "}",
         '{"schema": 2}',
         '{"schema": 1, "video": "a", "options": {}, "frames": []}',
         '{"schema": 1, "video": "a", "options": {"x": 1}, "frames": [{"frame_id": 0, "label": 0, "image_index": 0}]}',

@@ -75,6 +75,10 @@ def full() -> ReportInput:
         stage_latencies_ms={"capture": [1.0, 2.0, 3.0], "invoke": [0.3, 0.31, 0.4], "total": [1.4, 2.4, 3.5]},
         samples=[sample("bag", "bag"), sample("coat", "shirt")],
         ladder=[row, {**row, "file": "s-fp32.onnx", "max_delta": None, "cosine": None, "ok": False}],
+        tried=[
+            {"format": "tflite", "student": "trained", "quantization": "static_int8", "kept": False, "verdict": "dropped: 20 <parts>"},
+            {"format": "tflite", "student": "equalized", "quantization": "static_int8_float_islands", "kept": True, "verdict": "kept"},
+        ],
         commands=["make demo", "edgedistill camera runs/demo/bundle --source 0 > 'a<b'"],
     )
 
@@ -279,16 +283,28 @@ def test_nested_conditions_become_one_level(tree: dict, flat: dict) -> None:
 @pytest.mark.parametrize(
     ("row", "cells"),
     [
-        ({"file": "a", "accuracy_delta": -0.002, "ok": True}, ["–", "–", "–", "–", "−0.2", "✓ yes"]),
+        ({"file": "a", "accuracy_delta": -0.002, "ok": True}, ["–", "–", "–", "–", "−0.2", "–", "–", "✓ yes"]),
         ({"file": "a", "drop": 0.002, "max_delta": 0.5, "cosine": 1.0, "agreement": 1.0, "accuracy": 0.9, "ok": False},
-         ["0.5", "1.00000", "100.00 %", "90.00 %", "−0.2", "✗ no"]),
-        ({"file": "a", "drop": 0.0, "ok": True}, ["–", "–", "–", "–", "0.0", "✓ yes"]),
+         ["0.5", "1.00000", "100.00 %", "90.00 %", "−0.2", "–", "–", "✗ no"]),
+        ({"file": "a", "drop": 0.0, "ok": True}, ["–", "–", "–", "–", "0.0", "–", "–", "✓ yes"]),
+        ({"file": "a", "drop": 0.002, "drop_interval": (-0.001, 0.005), "partitions": 20, "speed": {"ratio_to_fp32": 1.987}, "ok": True},
+         ["–", "–", "–", "–", "−0.2 (−0.5 to +0.1)", "20", "1.99", "✓ yes"]),
     ],
 )  # fmt: skip
 def test_the_ladder_takes_a_loss_or_a_difference(row: dict, cells: list[str]) -> None:
     html = render(replace(without_figures(), ladder=[row]))
     table = html[html.index("largest difference") : html.index("The parity ladder")]
     assert [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", table)] == cells
+
+
+def test_what_was_tried_is_told_with_its_verdict() -> None:
+    html = render(full())
+    table = html[html.index("way of quantizing") : html.index("What was tried, in order")]
+    assert [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<th scope=\"row\">(.*?)</th>", table)] == [
+        "static_int8",
+        "static_int8_float_islands, equalized",
+    ]
+    assert "dropped: 20 &lt;parts&gt;" in table
 
 
 def test_a_perfect_confusion_matrix_has_no_commonest_mistake() -> None:

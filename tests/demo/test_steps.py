@@ -13,6 +13,9 @@ from edgedistill.demo import device, page, steps
 from edgedistill.demo.clip import ClipOptions, FrameTruth, Truth
 from edgedistill.demo.students import Demo
 from edgedistill.errors import EngineError
+from edgedistill.postprocess import Prediction
+from edgedistill.runtime.camera import Result
+from edgedistill.runtime.outputs import json_line
 
 
 def quiet(*args: object) -> None:
@@ -63,15 +66,8 @@ def test_outside_of_the_checkout_the_full_set_is_taken(tmp_path: Path, monkeypat
 
 
 def line(frame_id: int, class_id: int, *, total: float = 2.0, dropped: int = 0) -> str:
-    row = {
-        "schema": 1,
-        "frame_id": frame_id,
-        "time_monotonic_s": frame_id / 10,
-        "top_k": [{"class_id": class_id, "label": "x", "score": 0.9}],
-        "stages_ms": {"capture": 0.1, "preprocess": 0.2, "invoke": 1.0, "postprocess": 0.1, "total": total},
-        "dropped": dropped,
-    }
-    return json.dumps(row)
+    stages_ms = {"capture": 0.1, "preprocess": 0.2, "invoke": 1.0, "postprocess": 0.1, "total": total}
+    return json_line(Result((Prediction(class_id, "x", 0.9),), frame_id, frame_id / 10, 1.7e9, stages_ms, dropped))
 
 
 def write_truth(path: Path, labels: list[int]) -> None:

@@ -295,6 +295,8 @@ def test_a_disk_that_is_too_small_is_refused_before_the_teacher_is_asked(wanted:
     ("name", "content", "message"),
     [
         ("index.json", b"{", "has no index.json that can be read"),
+        ("index.json", b'{"\xff": 1}', "has no index.json that can be read"),
+        ("index.json", b'{"x": ' + b"[" * 5000, "has no index.json that can be read"),
         ("index.json", None, "has no index.json that can be read"),
         ("logits.bin", b"short", r"is damaged: logits.bin has 5 bytes and logits.done 9 flags, expected 6000 bytes and 3 flags a view"),
         ("logits.done", b"\1" * 4, "is damaged: logits.bin has 18000 bytes and logits.done 4 flags"),

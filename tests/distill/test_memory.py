@@ -31,7 +31,7 @@ def test_the_home_folder_is_where_it_is_kept_otherwise(monkeypatch: pytest.Monke
     assert len(list((tmp_path / "home" / ".cache" / "edgedistill" / "data").iterdir())) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"x": "text"}', b"[1]", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"x": "text"}', b"[1]", b"\xff", b'{"\xff": 1}', b"[" * 5000, b'{"x": ' + b"9" * 5000])
 def test_a_spoiled_file_is_nothing(folder: Path, content: bytes) -> None:
     remember("a", {"x": 1})
     next(folder.iterdir()).write_bytes(content)

@@ -1,5 +1,7 @@
 """Weight files: what is in them and what is not."""
 
+import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import tiny_network
 import torch
 
 from edgedistill.distill import weights
+from edgedistill.errors import ModelError
 
 
 def test_round_trip_with_card(tmp_path: Path) -> None:
@@ -33,6 +36,31 @@ def test_half_precision_halves_the_file_and_keeps_integers(tmp_path: Path) -> No
 def test_a_file_of_another_maker_has_an_empty_card(tmp_path: Path) -> None:
     safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     assert weights.read_card(tmp_path / "other.safetensors") == {}
+
+
+def header(text: str) -> bytes:
+    """Return a file that begins with a header of this text, as safetensors writes it."""
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff" * 8,
+        b"\xff" * 40,
+        header("[" * 5000),
+        header("[]"),
+        header('{"__metadata__": []}'),
+        header(json.dumps({"__metadata__": {weights.CARD_KEY: 5}})),
+        header(json.dumps({"__metadata__": {weights.CARD_KEY: "[]"}})),
+        header(json.dumps({"__metadata__": {weights.CARD_KEY: "[" * 5000}})),
+    ],
+)
+def test_a_file_whose_card_cannot_be_read_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=r"w\.safetensors is not a readable safetensors file"):
+        weights.read_card(tmp_path / "w.safetensors")
 
 
 def test_saving_leaves_no_temporary_file_and_survives_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A network small enough to train in a test, and a recipe for it; recipes name it as python:tiny_network:make."""
 
+import torch
 from torch import nn
 
 RECIPE = """
@@ -53,3 +54,58 @@ def five(num_classes: int) -> nn.Module:
 def not_a_network(num_classes: int) -> str:
     """Return something that is no module."""
     return "not a network"
+
+
+class Residual(nn.Module):
+    """A pointwise convolution to more channels, a depthwise one, and one back, added to what came in."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expand = nn.Sequential(nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width), nn.ReLU())
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(4 * width, 4 * width, 3, padding=1, groups=4 * width, bias=False), nn.BatchNorm2d(4 * width), nn.ReLU()
+        )
+        self.project = nn.Sequential(nn.Conv2d(4 * width, width, 1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x):
+        """Return the sum."""
+        return x + self.project(self.depthwise(self.expand(x)))
+
+
+def prunable(num_classes: int, *, width: int = 8) -> nn.Module:
+    """Return a network with channels that can be taken out: behind its first convolution, which keeps its own."""
+    return nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
+        nn.Conv2d(8, width, 1),
+        Residual(width),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(width * 4, num_classes),
+    )
+
+
+class Prototypes(nn.Module):
+    """A network that scales its channels by a tensor of its own, trained or fixed, which belongs to no layer."""
+
+    def __init__(self, classes: int, *, trained: bool) -> None:
+        super().__init__()
+        self.stem, self.inner = nn.Conv2d(3, 8, 3, stride=2), nn.Conv2d(8, 8, 1)
+        if trained:
+            self.scale = nn.Parameter(torch.ones(8, 1, 1))
+        else:
+            self.register_buffer("scale", torch.ones(8, 1, 1))
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        """Return logits."""
+        return self.head((self.inner(self.stem(x)) * self.scale).mean((2, 3)))
+
+
+def prototypes(num_classes: int) -> nn.Module:
+    """Return a network whose channels cannot be taken out and built again."""
+    return Prototypes(num_classes, trained=True)
+
+
+def fixed(num_classes: int) -> nn.Module:
+    """Return a network that does not run without all of its channels, which only running it shows."""
+    return Prototypes(num_classes, trained=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from edgedistill import bundle
 from edgedistill.bundle import Bundle
 from edgedistill.errors import DataError, SourceError
 from edgedistill.latency import STAGES
-from edgedistill.runtime.camera import Classifier, LoopOptions, Result, Tally, run
+from edgedistill.runtime.camera import Classifier, LoopOptions, run
+from edgedistill.runtime.ending import CaptureSource
 from edgedistill.runtime.engines import open_engine
-from edgedistill.runtime.frames import CaptureSource, Frame, Traits
+from edgedistill.runtime.frames import Frame, Traits
 
 RED, GREEN, BLUE = (tiny_bundle.card(label) for label in tiny_bundle.LABELS)
 FILE, LIVE = Traits("clip"), Traits("cam", live=True, ends=False)
@@ -35,7 +35,7 @@ def classify(loaded: Bundle) -> Classifier:
 
 
 def source_of(frames: list[np.ndarray | Exception | None], traits: Traits = FILE, *, then: str = "die") -> CaptureSource:
-    return CaptureSource(FakeCamera(frames, then=then), traits)
+    return CaptureSource(FakeCamera(frames, then=then, traits=traits))
 
 
 @pytest.mark.parametrize("file", tiny_bundle.FILES)
@@ -78,7 +78,7 @@ def test_the_run_ends_after_so_many_frames(classify: Classifier, frames: int) ->
 
 def test_the_run_ends_after_its_duration(classify: Classifier) -> None:
     camera = FakeCamera([RED] * 3, then="stall")
-    with CaptureSource(camera, LIVE) as source:
+    with CaptureSource(camera) as source:
         found = list(run(classify, source, options=LoopOptions(duration_s=0.25)))
         camera.unblock.set()
     assert len(found) <= 3
@@ -98,18 +98,31 @@ def test_the_run_ends_when_it_is_told_to(classify: Classifier) -> None:
 def test_a_stop_before_the_first_frame_ends_it_too(classify: Classifier) -> None:
     camera = FakeCamera([], then="stall")
     stop = threading.Event()
-    with CaptureSource(camera, LIVE) as source:
+    with CaptureSource(camera) as source:
         threading.Timer(0.05, stop.set).start()
         assert list(run(classify, source, stop=stop)) == []
         camera.unblock.set()
 
 
-def test_a_camera_that_stalls_is_an_error(classify: Classifier) -> None:
+def test_a_loop_without_a_frame_says_that_it_goes_round(classify: Classifier) -> None:
+    """And one that has frames does not: its results say it."""
     camera = FakeCamera([RED], then="stall")
-    with CaptureSource(camera, LIVE) as source:
-        with pytest.raises(SourceError, match=r"cam gave no frame for 0\.1 s"):
-            list(run(classify, source, options=LoopOptions(stall_s=0.1)))
+    rounds: list[int] = []
+
+    def idle() -> bool:
+        rounds.append(len(found))
+        return len(rounds) < 3
+
+    found: list[int] = []
+    with CaptureSource(camera) as source:
+        for _, result in run(classify, source, idle=idle):
+            found.append(result.frame_id)
         camera.unblock.set()
+    assert len(rounds) == 3, "it may end the run"
+    assert rounds[-2:] == [1, 1]
+    with source_of([RED] * 9) as source:
+        assert len(list(run(classify, source, idle=idle))) == 9
+    assert len(rounds) == 3
 
 
 def test_a_camera_that_dies_is_an_error_after_its_results(classify: Classifier) -> None:
@@ -125,7 +138,7 @@ def test_drops_are_counted_while_the_engine_is_busy(loaded: Bundle) -> None:
     classify = Classifier(loaded, FakeEngine(loaded.manifest.files[0], invoke_s=0.02))
     stop = threading.Event()
     found = []
-    with CaptureSource(camera, LIVE) as source:
+    with CaptureSource(camera) as source:
         for _, result in run(classify, source, stop=stop):
             found.append(result)
             if result.frame_id == 39:
@@ -135,55 +148,3 @@ def test_drops_are_counted_while_the_engine_is_busy(loaded: Bundle) -> None:
     assert dropped == sorted(dropped)
     assert len(found) + dropped[-1] == 40
     assert dropped[-1] > 0
-
-
-def results(count: int) -> list[Result]:
-    return [Result((), number, 0.0, 0.0, {"total": float(number)}, 0) for number in range(count)]
-
-
-def test_the_summary_tells_the_whole_run(classify: Classifier) -> None:
-    tally = Tally()
-    with source_of([RED, None, GREEN, BLUE]) as source:
-        for _, result in run(classify, source):
-            tally.add(result)
-        summary = tally.summary(source)
-    assert (summary.frames, summary.dropped, summary.skipped) == (3, 0, 1)
-    assert summary.fps is not None
-    assert summary.fps > 0
-    assert set(summary.stages_ms) == set(STAGES)
-    assert summary.first_result_s is not None
-    assert summary.first_result_s > 0
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_a_short_run_has_no_rate(count: int) -> None:
-    tally = Tally()
-    for result in results(count):
-        tally.add(result)
-    with source_of([RED]) as source:
-        summary = tally.summary(source)
-    assert (summary.frames, summary.fps) == (count, None)
-    assert (summary.first_result_s is None) == (count == 0)
-
-
-def test_the_rate_is_from_the_first_to_the_last_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgedistill.runtime import camera
-
-    clock = itertools.count(100.0, 0.5)
-    monkeypatch.setattr(camera.time, "monotonic", lambda: next(clock))
-    tally = Tally()
-    for result in results(5):
-        tally.add(result)
-    assert tally.summary(source_of([RED])).fps == pytest.approx(2.0)
-
-
-def test_a_long_run_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgedistill.runtime import camera
-
-    monkeypatch.setattr(camera, "KEEP_FRAMES", 10)
-    tally = Tally()
-    for result in results(100):
-        tally.add(result)
-    summary = tally.summary(source_of([RED]))
-    assert summary.frames == 100
-    assert summary.stages_ms["total"].p50 == pytest.approx(94.5)

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from fakes import mjpeg_server
 
+from edgedistill.runtime.results import read_results
+
 BLOCKED = ("torch", "torchvision", "timm", "onnx", "tensorflow", "click", "rich", "psutil", "matplotlib", "PIL", "scipy")
 #: Blocks imports and then runs the module as `python -m` would.
 GUARD = textwrap.dedent(
@@ -79,7 +81,7 @@ def test_only_one_interpreter_is_loaded(bundle_path: Path) -> None:
 def test_a_reader_that_leaves_ends_the_run_quietly(bundle_path: Path) -> None:
     process = start(bundle_path, "--source", LIVE, "--output", "jsonl")
     assert process.stdout is not None
-    assert json.loads(process.stdout.readline())["frame_id"] == 0
+    assert next(read_results(process.stdout)).frame_id == 0
     process.stdout.close()
     assert process.wait(timeout=30) == 0
     assert process.stderr is not None
@@ -111,12 +113,12 @@ def test_a_camera_that_hangs_does_not_hold_the_process(bundle_path: Path, twice:
         began_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
         if twice:
-            time.sleep(0.5)
+            time.sleep(0.2)
             process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=30)
         took_s = time.monotonic() - began_s
-    assert process.returncode == (130 if twice else 0)
-    assert took_s < 5, "the blocked read of 10 s was waited for"
+    assert process.returncode in ((143, -signal.SIGTERM) if twice else (0,)), "the second may come when all has ended but the process"
+    assert took_s < 3, "the blocked read was waited for"
     assert (" frames" in told) or twice
     assert "terminate" not in told
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
-import threading
 from pathlib import Path
 
 import cv2
@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from edgedistill.runtime import commands, engines, outputs
+from edgedistill.runtime import commands, engines
 from edgedistill.runtime.__main__ import main, parser
 from edgedistill.runtime.camera import Result
-from edgedistill.runtime.commands import leave, stop_on_signals
+from edgedistill.runtime.frames import Frame
+from edgedistill.runtime.monitor import Monitor
+from edgedistill.runtime.results import read_results
 
 FAST = "test://pattern?fps=0&width=64&height=48&frames=4"
 
@@ -33,11 +35,10 @@ def images(tmp_path: Path) -> Path:
 def test_camera_as_json_lines(bundle_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["camera", str(bundle_path), "--source", str(images), "--output", "jsonl", "--top-k", "2"]) == 0
     captured = capsys.readouterr()
-    lines = [json.loads(line) for line in captured.out.splitlines()]
-    assert [line["top_k"][0]["label"] for line in lines] == tiny_bundle.LABELS
-    assert [len(line["top_k"]) for line in lines] == [2, 2, 2]
-    assert [line["frame_id"] for line in lines] == [0, 1, 2]
-    assert {line["schema"] for line in lines} == {1}
+    lines = list(read_results(io.StringIO(captured.out), finished=True))
+    assert [line.top_k[0].label for line in lines] == tiny_bundle.LABELS
+    assert [len(line.top_k) for line in lines] == [2, 2, 2]
+    assert [line.frame_id for line in lines] == [0, 1, 2]
     assert "3 frames" in captured.err
     assert "0 dropped" in captured.err
 
@@ -92,6 +93,8 @@ def test_camera_shows_until_q(bundle_path: Path, monkeypatch: pytest.MonkeyPatch
         (["--source", FAST, "--duration", "inf"], 2, "--duration"),
         (["--source", FAST, "--frames", "-1"], 2, "--frames"),
         (["--source", FAST, "--output", "xml"], 2, "--output"),
+        (["--source", FAST, "--rotate", "45"], 2, "--rotate"),
+        (["--source", FAST, "--roi", "1,2"], 4, "four numbers X,Y,WIDTH,HEIGHT"),
         (["--sauce", FAST], 2, "unrecognized arguments"),
     ],
 )
@@ -187,50 +190,18 @@ def test_an_interrupt_elsewhere_is_130(bundle_path: Path, monkeypatch: pytest.Mo
 def test_a_signal_ends_the_run_with_a_summary(
     bundle_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written = []
+    add = Monitor.add
 
-    def line_and_signal(result: Result) -> str:
-        written.append(result)
-        if len(written) == 3:
+    def add_and_signal(monitor: Monitor, frame: Frame, result: Result) -> None:
+        add(monitor, frame, result)
+        if monitor.status().results == 3:
             signal.raise_signal(number)
-        return "a line"
 
-    monkeypatch.setitem(outputs.LINES, "text", line_and_signal)
+    monkeypatch.setattr(Monitor, "add", add_and_signal)
     assert main(["camera", str(bundle_path), "--source", "test://pattern?width=64&height=48&fps=50"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == "a line\n" * 3
+    assert len(captured.out.splitlines()) == 3
     assert "3 frames" in captured.err
-
-
-def test_signals_are_given_back() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with stop_on_signals():
-        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
-def test_the_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    codes: list[int] = []
-    monkeypatch.setattr(commands.os, "_exit", codes.append)
-    with stop_on_signals() as stop:
-        signal.raise_signal(signal.SIGTERM)
-        assert stop.is_set()
-        assert codes == []
-        signal.raise_signal(signal.SIGINT)
-    assert codes == [130]
-
-
-@pytest.mark.parametrize("name", ["capture cam", "something else"])
-def test_a_blocked_capture_ends_the_process_hard(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    codes: list[int] = []
-    monkeypatch.setattr(commands.os, "_exit", codes.append)
-    free = threading.Event()
-    thread = threading.Thread(target=free.wait, name=name, daemon=True)
-    thread.start()
-    assert leave(4) == 4
-    assert codes == ([4] if name == "capture cam" else [])
-    free.set()
-    thread.join()
 
 
 @pytest.mark.parametrize("command", ["camera", "profile", "selfcheck", "info"])

@@ -11,10 +11,12 @@ import pytest
 import tiny_bundle
 
 from edgedistill import bundle
-from edgedistill.bundle import Bundle, ModelFile, Quantization
+from edgedistill.bundle import Bundle, ModelFile, Quantization, Tensor
 from edgedistill.errors import BundleError, DataError, EngineError, MissingExtraError
+from edgedistill.postprocess import softmax
 from edgedistill.preprocess import Preprocessor
 from edgedistill.runtime import engines, open_engine, ort, predict_logits
+from edgedistill.runtime.tflite import TfliteEngine
 
 FRAMES = [tiny_bundle.card(label) for label in tiny_bundle.LABELS]
 
@@ -158,16 +160,51 @@ def test_an_interpreter_that_is_too_old(bundle_path: Path, minimum: str, name: s
     if good:
         engines.check_version(model, name, version=version)
         return
-    with pytest.raises(EngineError, match=f"needs {minimum}, installed is {name} {version}; update it: pip install -U"):
+    with pytest.raises(EngineError, match=f"needs {minimum}, installed is {name} {version}; "):
         engines.check_version(model, name, version=version)
 
 
-def test_an_old_interpreter_is_refused_before_it_answers(bundle_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("minimum", "version", "advice"),
+    [
+        ("tflite>=2.14", "2.5.0", r"update it: pip install -U tflite-runtime$"),
+        ("tflite>=2.17", "2.5.0", r"2\.14\.0 is its last release: use LiteRT .*edgedistill\[litert\].*or another file .*tflite-fp32"),
+        ("tflite>=2.17", "2.14.0", r"2\.14\.0 is its last release"),
+    ],
+)
+def test_whoever_has_too_old_an_interpreter_is_told_what_to_do(bundle_path: Path, minimum: str, version: str, advice: str) -> None:
+    model = msgspec.structs.replace(bundle.load(bundle_path).manifest.files[0], minimum_runtime=minimum)
+    with pytest.raises(EngineError, match=advice):
+        engines.check_version(model, "tflite-runtime", version=version)
+
+
+def needing(loaded: Bundle, minimum: str, *kinds: str) -> Bundle:
+    """Return the bundle with another minimum runtime of some of its formats."""
+    files = [msgspec.structs.replace(entry, minimum_runtime=minimum) if entry.format in kinds else entry for entry in loaded.manifest.files]
+    return Bundle(loaded.path, msgspec.structs.replace(loaded.manifest, files=files))
+
+
+@pytest.mark.parametrize("file", [None, "tflite-int8"])
+def test_an_old_interpreter_is_refused_before_it_answers(bundle_path: Path, file: str | None) -> None:
+    newer = only(needing(bundle.load(bundle_path), "litert>=9.0", "tflite"), *tiny_bundle.FILES[:2])
+    with pytest.raises(EngineError, match=r"tiny-int8.tflite needs litert>=9\.0"):
+        open_engine(newer, file)
+
+
+def test_a_file_that_the_interpreter_is_too_old_for_is_passed_over_and_that_is_said(
+    bundle_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    newer = needing(bundle.load(bundle_path), "litert>=9.0", "tflite")
+    assert open_engine(newer).model.file == "tiny-fp32.onnx"
+    assert caplog.messages == [f"{file} is passed over: it needs litert>=9.0, installed is litert 2.3.0" for file in tiny_bundle.FILES[:2]]
+
+
+def test_of_two_interpreters_the_one_that_is_new_enough_runs_the_file(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "ENGINES", dict(reversed(engines.ENGINES.items())))
+    monkeypatch.setattr(engines, "installed_engines", lambda: ALL)
     loaded = bundle.load(bundle_path)
-    files = [msgspec.structs.replace(entry, minimum_runtime="litert>=9.0") for entry in loaded.manifest.files]
-    newer = Bundle(loaded.path, msgspec.structs.replace(loaded.manifest, files=files))
-    with pytest.raises(EngineError, match=r"needs litert>=9\.0"):
-        open_engine(newer)
+    for minimum, name in (("tflite>=2.14", "tflite-runtime"), ("tflite>=2.17", "litert")):
+        assert engines.choose(needing(loaded, minimum, "tflite"), "tflite-int8")[1] == name
 
 
 def test_a_bundle_with_one_file_runs_that_file(bundle_path: Path) -> None:
@@ -260,13 +297,102 @@ def test_onnxruntime_threads_sleep_between_frames(bundle_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(("dtype", "zero_point"), [("int8", -7), ("uint8", 100)])
-def test_the_table_of_output_values_is_the_affine_map(dtype: str, zero_point: int) -> None:
-    from edgedistill.bundle import Quantization, Tensor
-    from edgedistill.runtime.tflite import output_lookup
-
+def test_a_quantized_output_is_dequantized(dtype: str, zero_point: int) -> None:
     tensor = Tensor(name="y", shape=[1, 3], dtype=dtype, layout="NC", quantization=Quantization(scale=0.5, zero_point=zero_point))  # type: ignore[arg-type]
-    table = output_lookup(tensor)
-    assert table is not None
-    stored = np.array([-128, 0, 127] if dtype == "int8" else [0, 100, 255], dtype)
-    assert table[stored.view(np.uint8)].tolist() == [0.5 * (int(value) - zero_point) for value in stored]
-    assert output_lookup(Tensor(name="y", shape=[1, 3], dtype="float32", layout="NC")) is None
+    interpreter = HoldingInterpreter("float32")
+    interpreter.memory[1] = np.array([[-128, 0, 127]] if dtype == "int8" else [[0, 100, 255]], dtype)
+    model = msgspec.structs.replace(lifted("float32"), output=tensor, scores="logits")
+    engine = TfliteEngine(interpreter, model, name="x", version="1", threads=1)
+    assert engine.logits().tolist() == [0.5 * (int(value) - zero_point) for value in interpreter.memory[1][0]]
+
+
+def lifted(kind: str) -> ModelFile:
+    """Return the entry of a file whose float32 input is the pixel less 100, or whose bytes stand for it."""
+    quantization = Quantization(scale=1.0, zero_point=100) if kind == "uint8" else None
+    tensor = Tensor(name="pixels", shape=[1, 2, 2, 3], dtype=kind, layout="NHWC", quantization=quantization)  # type: ignore[arg-type]
+    scores = Tensor(name="scores", shape=[1, 3], dtype="float32", layout="NC")
+    return ModelFile(
+        file="x",
+        format="onnx",
+        precision="fp32",
+        bytes=1,
+        sha256="0" * 64,
+        input=tensor,
+        output=scores,
+        minimum_runtime="",
+        pixel_mean=100,
+        scores="probabilities",
+    )
+
+
+class HoldingInterpreter:
+    """A TFLite interpreter that keeps its input and whose output is set from outside."""
+
+    def __init__(self, dtype: str) -> None:
+        self.memory = {0: np.full((1, 2, 2, 3), 7, dtype), 1: np.array([[0.5, 0.5, 0.0]], np.float32)}
+
+    def invoke(self) -> None:
+        """Compute nothing."""
+
+    def get_input_details(self) -> list[dict[str, int]]:
+        return [{"index": 0}]
+
+    def get_output_details(self) -> list[dict[str, int]]:
+        return [{"index": 1}]
+
+    def tensor(self, index: int):
+        return lambda: self.memory[index]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_pixels_come_in_as_the_file_takes_them_and_probabilities_go_out_as_logits(dtype: str) -> None:
+    interpreter = HoldingInterpreter(dtype)
+    engine = TfliteEngine(interpreter, lifted(dtype), name="x", version="1", threads=1)
+    pixels = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3) * 20
+    logits = engine.run(pixels)
+    assert interpreter.memory[0].tolist() == (pixels if dtype == "uint8" else pixels - np.float32(100)).tolist()
+    np.testing.assert_allclose(softmax(logits), [0.5, 0.5, 0], atol=1e-30)
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("kinds", [("tflite-fp16",), ("onnx-fp16",), ("tflite-fp16", "onnx-int8")])
+def test_fp16_files_are_chosen_too(bundle_path: Path, kinds: tuple[str, ...]) -> None:
+    loaded = bundle.load(bundle_path)
+    plain = loaded.model("tflite-fp32")
+    files = [
+        msgspec.structs.replace(plain, file=kind, format=kind.partition("-")[0], precision=kind.partition("-")[2])  # type: ignore[arg-type]
+        for kind in kinds
+    ]
+    chosen, _ = engines.choose(Bundle(loaded.path, msgspec.structs.replace(loaded.manifest, files=files)), None)
+    assert chosen.file == kinds[0]
+
+
+@pytest.mark.parametrize("file", tiny_bundle.FILES)
+def test_pixels_in_the_models_own_memory_give_the_same_logits(bundle_path: Path, file: str) -> None:
+    loaded = bundle.load(bundle_path)
+    engine, preprocess = open_engine(loaded, file), Preprocessor(loaded.manifest.input)
+    frames = [*FRAMES, np.random.default_rng(5).integers(0, 256, (31, 50, 3), dtype=np.uint8)]
+    memory = np.full(3, 9, np.float32)
+    for frame in frames * 2:
+        expected = engine.run(preprocess(frame))
+        engine.set_input(preprocess(frame, engine.input_pixels()))
+        engine.invoke()
+        assert engine.read_logits(memory) is memory
+        np.testing.assert_array_equal(memory, expected)
+        np.testing.assert_array_equal(engine.logits(), expected)
+
+
+@pytest.mark.parametrize(("file", "bytes_fit"), [("tiny-int8.tflite", True), ("tiny-fp32.tflite", False), ("tiny-fp32.onnx", True)])
+def test_only_a_tensor_of_bytes_is_handed_out(bundle_path: Path, file: str, bytes_fit: bool) -> None:
+    pixels = open_engine(bundle_path, file).input_pixels()
+    assert (pixels is not None) == bytes_fit
+    assert pixels is None or (pixels.shape, pixels.dtype, pixels.flags.writeable) == ((1, 12, 16, 3), np.uint8, True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_probabilities_are_read_into_given_memory_too(dtype: str) -> None:
+    engine = TfliteEngine(HoldingInterpreter(dtype), lifted(dtype), name="x", version="1", threads=1)
+    memory = np.empty(3, np.float32)
+    np.testing.assert_array_equal(engine.read_logits(memory), engine.logits())
+    engine._output()[0] = 1  # what was read stays
+    assert memory.tolist() == pytest.approx([np.log(0.5), np.log(0.5), np.log(np.finfo(np.float32).tiny)])

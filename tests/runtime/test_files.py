@@ -11,6 +11,7 @@ import pytest
 from reading import read_all
 
 from edgedistill.errors import SourceError
+from edgedistill.runtime.ending import CaptureSource
 from edgedistill.runtime.files import image_paths, open_images, open_video
 from edgedistill.runtime.frames import Frame, Source
 
@@ -33,7 +34,7 @@ def drained(source: Source) -> list[Frame]:
 
 @pytest.mark.parametrize(("name", "fourcc"), [("clip.avi", "MJPG"), ("clip.mp4", "mp4v")])
 def test_a_video_gives_its_frames_in_order(tmp_path: Path, name: str, fourcc: str) -> None:
-    source = open_video(str(write_video(tmp_path / name, GREYS, fourcc=fourcc)))
+    source = CaptureSource(open_video(str(write_video(tmp_path / name, GREYS, fourcc=fourcc))))
     assert (source.live, source.fps) == (False, 25.0)
     frames = drained(source)
     assert [frame.id for frame in frames] == list(range(len(GREYS)))
@@ -44,7 +45,7 @@ def test_a_video_gives_its_frames_in_order(tmp_path: Path, name: str, fourcc: st
 def test_a_truncated_video_gives_what_is_left_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_video(tmp_path / "clip.avi", [*range(20, 220, 2)])
     os.truncate(path, path.stat().st_size // 2)
-    source = open_video(str(path))
+    source = CaptureSource(open_video(str(path)))
     frames = drained(source)
     assert 10 < len(frames) < 90
     assert source.skipped == 100 - len(frames)
@@ -69,7 +70,7 @@ def test_an_mp4_that_lost_its_end_is_refused(tmp_path: Path) -> None:
 def test_a_video_without_frames_is_an_error(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.avi", [])
     with pytest.raises(SourceError):
-        drained(open_video(str(path)))
+        drained(CaptureSource(open_video(str(path))))
 
 
 def test_a_pipe_is_no_video(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_name_with_glob_letters_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_images_come_sorted_and_in_colour(photos: Path) -> None:
     cv2.imwrite(str(photos / "aa.png"), np.full((3, 9), 50, np.uint8))
-    frames = drained(open_images(str(photos)))
+    frames = drained(CaptureSource(open_images(str(photos))))
     assert [frame.frame_bgr.shape for frame in frames] == [(5, 7, 3), (3, 9, 3), (5, 7, 3), (5, 7, 3)]
     np.testing.assert_allclose([frame.frame_bgr.mean() for frame in frames], [100, 50, 20, 200], atol=3)
 
@@ -123,14 +124,14 @@ def test_images_come_sorted_and_in_colour(photos: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x89PNG broken"], ids=["empty", "broken"])
 def test_a_broken_image_is_named_skipped_and_counted(photos: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     (photos / "broken.png").write_bytes(content)
-    source = open_images(str(photos))
+    source = CaptureSource(open_images(str(photos)))
     assert [frame.id for frame in drained(source)] == [0, 1, 3]
     assert source.skipped == 1
     assert "broken.png is skipped: it is no image" in caplog.text
 
 
 def test_an_image_that_vanished_is_named(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = open_images(str(photos))
+    source = CaptureSource(open_images(str(photos)))
     (photos / "b.png").unlink()
     assert len(drained(source)) == 2
     assert "b.png is skipped" in caplog.text

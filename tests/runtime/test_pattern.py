@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from reading import read_all
 
 from edgedistill.errors import SourceError
+from edgedistill.runtime.ending import CaptureSource
 from edgedistill.runtime.pattern import Pattern, draw_pattern, open_pattern, parse_pattern
 
 
@@ -37,6 +38,7 @@ def test_options(text: str, expected: Pattern) -> None:
         ("test://pattern?fps=-1", "fps"),
         ("test://pattern?fps=nan", "fps"),
         ("test://pattern?frames=0", "frames"),
+        ("test://pattern?frames=" + "9" * 20, "frames"),
         ("test://pattern?frames=", "frames"),
         ("test://pattern?width=3.5", "width"),
         ("test://bars", "there is one test source"),
@@ -78,7 +80,7 @@ def test_any_size_is_drawn(height: int, width: int) -> None:
 
 
 def test_without_fps_every_frame_is_given() -> None:
-    with open_pattern("test://pattern?fps=0&frames=5&width=32&height=16") as source:
+    with CaptureSource(open_pattern("test://pattern?fps=0&frames=5&width=32&height=16")) as source:
         frames = read_all(source)
     assert not source.live
     assert [frame.id for frame in frames] == [0, 1, 2, 3, 4]
@@ -86,7 +88,7 @@ def test_without_fps_every_frame_is_given() -> None:
 
 
 def test_with_fps_it_is_live_and_keeps_its_pace() -> None:
-    with open_pattern("test://pattern?fps=100&frames=4&width=32&height=16") as source:
+    with CaptureSource(open_pattern("test://pattern?fps=100&frames=4&width=32&height=16")) as source:
         frames = read_all(source)
     assert source.live
     assert source.fps == 100

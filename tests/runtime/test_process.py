@@ -58,3 +58,16 @@ def test_without_a_peak_the_systems_own_count_is_taken(tmp_path: Path, content: 
 
 def test_the_peak_of_this_process_is_plausible() -> None:
     assert 10 < process.peak_rss_mb() < 100_000
+
+
+def test_the_memory_now_is_read_in_megabytes(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("VmHWM:\t  200000 kB\nVmRSS:\t  100000 kB\n")
+    assert process.rss_mb(tmp_path / "status") == pytest.approx(102.4)
+    assert process.rss_mb(tmp_path / "missing") is None
+
+
+@LINUX
+def test_the_memory_now_is_at_most_the_peak() -> None:
+    now_mb = process.rss_mb()
+    assert now_mb is not None
+    assert 5 < now_mb <= process.peak_rss_mb() + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,25 @@ from edgedistill.latency import STAGES
 from edgedistill.runtime import engines
 from edgedistill.runtime import profile as module
 from edgedistill.runtime.camera import Classifier
-from edgedistill.runtime.profile import ProfileOptions, measure, profile, sweep_counts
+from edgedistill.runtime.energy import EnergyOptions
+from edgedistill.runtime.profile import ProfileOptions, as_text, measure, profile, sweep_counts
+from edgedistill.runtime.status import Machine
 
-FEW = ProfileOptions(runs=5, warmup=1)
-KEYS = {"schema", "file", "engine", "threads", "stages_ms", "fps", "peak_rss_mb", "first_result_s", "environment"}
+FEW = ProfileOptions(runs=5, warmup=1, energy=None)
+KEYS = {
+    "schema",
+    "file",
+    "engine",
+    "threads",
+    "stages_ms",
+    "fps",
+    "peak_rss_mb",
+    "first_result_s",
+    "environment",
+    "energy",
+    "machine",
+    "warning",
+}
 
 
 @pytest.mark.parametrize("file", tiny_bundle.FILES)
@@ -126,3 +142,39 @@ def test_a_missing_interpreter_says_what_to_install(bundle_path: Path, monkeypat
     monkeypatch.setattr(engines, "installed_engines", dict)
     with pytest.raises(MissingExtraError, match=r"edgedistill\[litert\]"):
         profile(bundle_path, FEW)
+
+
+def looks(*machines: Machine) -> Callable[[], Machine]:
+    """Return a look at a machine that changes from one look to the next."""
+    seen = iter(machines)
+    return lambda: next(seen)
+
+
+def test_the_machine_is_looked_at_before_and_after(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "machine_now", looks(Machine(50.0, [], 80.0), Machine(82.0, ["throttled now"], 90.0)))
+    found = profile(bundle_path, FEW)
+    assert found["machine"]["before"] == {"temperature_c": 50.0, "throttled": [], "rss_mb": 80.0}
+    assert found["machine"]["after"]["throttled"] == ["throttled now"]
+    assert "(throttled now, 82 degrees)" in found["warning"]
+    text = as_text(found)
+    assert "before: temperature 50.0 degrees; throttling: none\nafter: temperature 82.0 degrees; throttling: throttled now\n" in text
+    assert text.splitlines()[-1].startswith("WARNING: these figures were taken while")
+
+
+def test_a_machine_that_tells_nothing_is_not_warned_of(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "machine_now", lambda: Machine(None, None, None))
+    found = profile(bundle_path, FEW)
+    assert found["warning"] is None
+    assert as_text(found).endswith("after: temperature unknown; throttling: unknown")
+    assert "energy: not measurable here\n" in as_text(found)
+
+
+def test_the_energy_of_a_frame_is_measured_by_a_file(bundle_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "watts").write_text("4.0")
+    wanted = EnergyOptions(idle_s=0.01, busy_s=0.05, power_file=tmp_path / "watts")
+    found = profile(bundle_path, msgspec.structs.replace(FEW, energy=wanted))
+    assert found["energy"]["frames"] >= 1
+    assert found["energy"]["busy_w"] == pytest.approx(4.0, rel=0.5)
+    assert found["energy"]["joules_with_idle"] > 0
+    assert "by file: whatever watts measures" in as_text(found)
+    assert msgspec.json.decode(msgspec.json.encode(found)) == found

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zipfile
 from pathlib import Path
 
 import msgspec
@@ -111,6 +114,16 @@ def test_files_without_an_interpreter_are_skipped(
     assert all(("pip install 'edgedistill[" in check.note) == (check.state == "skipped") for check in checks)
 
 
+def test_files_that_the_interpreter_is_too_old_for_are_skipped(bundle_path: Path) -> None:
+    loaded = bundle.load(bundle_path)
+    files = [
+        msgspec.structs.replace(entry, minimum_runtime="litert>=9.0") if entry.file == INT8 else entry for entry in loaded.manifest.files
+    ]
+    checks = {check.file: check for check in selfcheck(Bundle(loaded.path, msgspec.structs.replace(loaded.manifest, files=files)))}
+    assert "needs litert>=9.0" in checks[INT8].note
+    assert [check.state for check in checks.values()] == ["skipped", "ok", "ok"]
+
+
 def test_what_is_allowed(bundle_path: Path) -> None:
     loaded = bundle.load(bundle_path)
     golden = np.array([[-2.0, 4.0, 1.0]], np.float32)
@@ -118,6 +131,8 @@ def test_what_is_allowed(bundle_path: Path) -> None:
     assert allowed(loaded.model(INT8), golden) == pytest.approx(3 * tiny_bundle.OUTPUT_STEP)
     float_output: ModelFile = msgspec.structs.replace(loaded.model(FP32), precision="int8")
     assert allowed(float_output, golden) == pytest.approx(3 * 6 / 255)
+    half: ModelFile = msgspec.structs.replace(loaded.model(FP32), precision="fp16")
+    assert allowed(half, golden) == pytest.approx(0.08)
 
 
 def rewrite(path: Path, **arrays: np.ndarray) -> None:
@@ -134,6 +149,9 @@ ONE_FRAME = np.zeros((1, 48, 64, 3), np.uint8)
     [
         (NO_FRAMES, np.zeros((0, 3), np.float32), "expected"),
         (np.zeros((4, 4), np.uint8), np.zeros((1, 3), np.float32), "expected"),
+        (ONE_FRAME[..., :1], np.zeros((1, 3), np.float32), r"frames of shape \(1, 48, 64, 1\) and uint8, expected \(N, H, W, 3\)"),
+        (ONE_FRAME.astype(np.float32), np.zeros((1, 3), np.float32), "and float32, expected"),
+        (ONE_FRAME, np.full((1, 3), "x"), "logits for tiny-int8.tflite that are <U1, expected floats"),
         (ONE_FRAME, np.zeros((2, 3), np.float32), "no logits for tiny-int8.tflite that fit"),
         (ONE_FRAME, np.zeros((1, 4), np.float32), "no logits for tiny-int8.tflite that fit"),
     ],
@@ -157,7 +175,39 @@ def test_a_bundle_without_a_golden_pair(bundle_path: Path) -> None:
         selfcheck(without)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut short"], ids=["empty", "text", "cut"])
+def stored(content: bytes, *, flags: int = 0, method: int = 0) -> bytes:
+    """Return an npz file whose frames are a member with this content, general flags and method of compression."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("frames_bgr.npy", content)
+    data = bytearray(stream.getvalue())
+    for place in (data.find(b"PK\x03\x04") + 6, data.find(b"PK\x01\x02") + 8):
+        struct.pack_into("<HH", data, place, flags, method)
+    return bytes(data)
+
+
+def lone(values: np.ndarray, *, change: tuple[bytes, bytes] = (b"", b"")) -> bytes:
+    """Return an array as a file, with something in it replaced."""
+    stream = io.BytesIO()
+    np.save(stream, values)
+    return stream.getvalue().replace(*change) if change[0] else stream.getvalue()
+
+
+NONE = {
+    "empty": b"",
+    "text": b"not a zip",
+    "cut": b"PK\x03\x04 cut short",
+    "a lone array": lone(ONE_FRAME),
+    "no array in it": stored(b"text"),
+    "a cipher": stored(lone(ONE_FRAME), flags=1),
+    "an unknown method": stored(lone(ONE_FRAME), method=99),
+    "not what it was compressed to": stored(b"not deflated", method=8),
+    "a header that is not closed": stored(lone(ONE_FRAME, change=(b"(1, 48", b"[[[[["))),
+    "a shape beyond all memory": stored(lone(ONE_FRAME, change=(b"(1, 48, 64, 3), }          ", b"(99999999, 99999999, 9,3),}"))),
+}
+
+
+@pytest.mark.parametrize("content", NONE.values(), ids=NONE)
 def test_a_golden_pair_that_is_none(own_bundle: Path, content: bytes) -> None:
     loaded = bundle.load(own_bundle)
     (own_bundle / "golden.npz").write_bytes(content)

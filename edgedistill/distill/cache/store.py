@@ -128,7 +128,7 @@ def read_index(path: Path) -> Index:
     """Return a cache's index; DataError when it is broken or of another format."""
     try:
         index = msgspec.json.decode((path / INDEX).read_bytes(), type=Index)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, an integer of thousands of digits, msgspec's own
         raise DataError(f"the cache {path} has no {INDEX} that can be read: {error}; {_remove(path)}") from error
     if index.format != FORMAT:
         raise DataError(f"the cache {path} has format {index.format}, expected {FORMAT}; {_remove(path)}")

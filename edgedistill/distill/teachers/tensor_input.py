@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ def input_of(found: Found, spec: Spec, manifest: Manifest | None) -> TensorInput
     size = _size(sides, spec)
     if found.dtype not in ("float32", "uint8", "int8"):
         raise ModelError(f"the teacher {spec.model} takes {found.dtype}; a file takes pixels as float32, uint8 or int8; convert it anew")
-    mean, std = (spec.mean, spec.std) if manifest is None or spec.mean is not None else _zero_to_one(manifest.input)
+    mean, std = (spec.mean, spec.std) if manifest is None or spec.mean is not None else _of_bundle(manifest, spec, found)
     quantization = found.quantization
     if found.dtype == "uint8" and mean is None and manifest is None:
         quantization = None  # the camera's bytes, which is how such files are used
@@ -105,6 +106,15 @@ def _size(sides: Sequence[Any], spec: Spec) -> tuple[int, int]:
             f"teacher.input_size is {spec.input_size}, but {spec.model} takes images of {height}x{width}; take input_size out"
         )
     return height, width
+
+
+def _of_bundle(manifest: Manifest, spec: Spec, found: Found) -> tuple[PerChannel | None, PerChannel | None]:
+    """Return mean and std that a bundle's manifest gives one of its files: the bundle's own, or pixels less one number."""
+    name = PurePath(spec.model.partition(":")[2]).name
+    less = next((model.pixel_mean for model in manifest.files if model.file == name), 0)
+    if manifest.input.mean is None and less and (found.dtype == "float32" or found.quantization is not None):
+        return (less / 255,) * 3, (1 / 255,) * 3
+    return _zero_to_one(manifest.input)
 
 
 def _zero_to_one(spec: Preprocess) -> tuple[PerChannel | None, PerChannel | None]:

@@ -43,15 +43,16 @@ def test_local_and_streamed_shards_train_the_same_student(tmp_path: Path) -> Non
 
 def test_kept_answers_of_streamed_shards(tmp_path: Path) -> None:
     """The cache asks for views by position; a stream serves that too, and answers are the same ones."""
-    pytest.importorskip("edgedistill.distill.cache")
-    gate = "teacher.gate=false"
-    online, kept = (
-        distill(
-            recipe_of(written(tmp_path, "tgz"), *TAUGHT, gate, f"cache.enabled={enabled}", 'cache.precision="fp32"'), tmp_path / enabled
-        )
-        for enabled in ("false", "true")
-    )
-    assert kept["student"]["nll"] == pytest.approx(online["student"]["nll"], abs=1e-4)
+    losses = []
+    for enabled in ("false", "true"):
+        overrides = [*TAUGHT, "teacher.gate=false", f"cache.enabled={enabled}", 'cache.precision="fp32"']
+        distill(recipe_of(written(tmp_path, "tgz"), *overrides), tmp_path / enabled)
+        lines = (tmp_path / enabled / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    online, kept = losses
+    # not the figures of the validation: biases in front of a batch normalization have no gradient but rounding, and differ by processor
+    assert kept == pytest.approx(online, rel=1e-5)
+    assert len(set(online)) == 2
 
 
 @pytest.mark.slow

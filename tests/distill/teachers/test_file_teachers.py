@@ -178,5 +178,5 @@ def test_a_tflite_file_of_no_bundle_needs_its_normalization(tmp_path: Path) -> N
     with pytest.raises(EdgeDistillError, match="nothing says how its pixels are normalized"):
         opened(f"tflite:{file}", splits=fashion())
     views = made.views(3, side=28)
-    answer = opened(f"tflite:{file}", splits=fashion(), mean=[0.0] * 3, std=[1 / 255] * 3).answer(views).logits
+    answer = opened(f"tflite:{file}", splits=fashion(), mean=[128 / 255] * 3, std=[1 / 255] * 3).answer(views).logits
     assert torch.allclose(answer, made.answers_of(student_in_torch(), views), atol=1e-3)
