@@ -1,7 +1,7 @@
 """Camera frame to model input: the only implementation, used in evaluation on the workstation and on the device.
 
-`Preprocessor` turns a BGR frame into the pixels that the network sees; `fill_input` writes these pixels into an
-interpreter's input tensor (dtype, layout and quantization of the file). Where that tensor takes bytes, `byte_view` gives the
+`Preprocessor` turns a BGR frame into the pixels that the network sees; `Filling` writes these pixels into an
+interpreter's input tensor (dtype, layout and quantization of the file). Where that tensor takes bytes, it gives the
 preprocessor its memory to write into. Neither takes new memory for a frame. Augmentation is `distill.augment`'s business.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edgedistill.bundle import Preprocess, Tensor
+from edgedistill.bundle import ModelFile, Preprocess, Tensor
 from edgedistill.errors import DataError
 
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
@@ -122,3 +122,19 @@ def fill_input(pixels_nhwc: np.ndarray, into: np.ndarray, *, lookup: np.ndarray 
         cv2.LUT(rows.view(np.uint8), lookup, dst=rows)
     elif pixel_mean and into.dtype == np.float32:
         np.subtract(into, np.float32(pixel_mean), out=into)
+
+
+class Filling:
+    """How one model file's input tensor is filled with pixels, wherever that tensor lies."""
+
+    def __init__(self, model: ModelFile) -> None:
+        self._layout, self._pixel_mean = model.input.layout, model.pixel_mean
+        self._lookup = input_lookup(model.input, pixel_mean=model.pixel_mean)
+
+    def pixels(self, tensor: np.ndarray) -> np.ndarray | None:
+        """Return what `byte_view` does of the tensor."""
+        return byte_view(tensor, layout=self._layout)
+
+    def fill(self, pixels_nhwc: np.ndarray, tensor: np.ndarray) -> None:
+        """Do what `fill_input` does to the tensor."""
+        fill_input(pixels_nhwc, tensor, lookup=self._lookup, layout=self._layout, pixel_mean=self._pixel_mean)

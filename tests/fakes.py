@@ -33,6 +33,9 @@ class FakeEngine:
     def set_input(self, pixels_nhwc: np.ndarray) -> None:
         self._pixels_nhwc = pixels_nhwc.copy()
 
+    def copy_input(self, tensor: np.ndarray) -> None:
+        self._pixels_nhwc = tensor.copy()
+
     def invoke(self) -> None:
         time.sleep(self.invoke_s)
         self.invoked += 1

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,7 @@ import msgspec
 from edgedistill.bundle import Bundle
 from edgedistill.errors import OutputError
 from edgedistill.runtime import notify
+from edgedistill.runtime.ahead import Ahead
 from edgedistill.runtime.camera import Classifier, LoopOptions, Result, run
 from edgedistill.runtime.conditions import Watch
 from edgedistill.runtime.engines import as_bundle, open_engine
@@ -73,7 +75,7 @@ def camera_command(bundle: Path, options: CameraOptions) -> int:
     facts = Facts(loaded.manifest.name, engine.model.file, engine.name, engine.threads)
     changed = threading.Condition()
     # A signal that comes while a source is still opening ends the process as it ends any other.
-    with Turns(open_sources(options, changed), changed) as turns, stop_on_signals() as stop, ExitStack() as stack:
+    with Turns(open_sources(options, changed, classify.ahead()), changed) as turns, stop_on_signals() as stop, ExitStack() as stack:
         watch = stack.enter_context(Watch())
         outputs: list[Background] = []
         monitor = Monitor(facts, turns.sources, machine=watch.machine, outputs=lambda: tuple(output.status() for output in outputs))
@@ -91,13 +93,11 @@ def camera_command(bundle: Path, options: CameraOptions) -> int:
     return 0
 
 
-def open_sources(options: CameraOptions, changed: threading.Condition) -> list[Source]:
+def open_sources(options: CameraOptions, changed: threading.Condition, ahead: Ahead) -> list[Source]:
     """Open all sources, or none: what was opened before one that fails is closed again."""
+    open_one = partial(open_source, wait=options.wait, changed=changed, ahead=ahead)
     with ExitStack() as opened:
-        found = [
-            opened.enter_context(open_source(text, options.wishes, wait=options.wait, changed=changed, index=index))
-            for index, text in enumerate(options.sources)
-        ]
+        found = [opened.enter_context(open_one(text, options.wishes, index=index)) for index, text in enumerate(options.sources)]
         opened.pop_all()
     return found
 

@@ -10,7 +10,8 @@ import threading
 import time
 
 from edgedistill.errors import SourceError
-from edgedistill.runtime.frames import CAPTURE_THREAD, CLOSE_WAIT_S, NEWER, UNDECODABLE, Capture, Frame, SlotSource, leave_signals_to_main
+from edgedistill.runtime.ahead import Ahead
+from edgedistill.runtime.frames import CAPTURE_THREAD, CLOSE_WAIT_S, UNDECODABLE, Capture, Frame, SlotSource, leave_signals_to_main
 from edgedistill.runtime.pace import STALL_INTERVALS, STALL_S
 from edgedistill.runtime.quality import quality
 from edgedistill.runtime.status import SourceStatus, State
@@ -24,8 +25,8 @@ class CaptureSource(SlotSource):
     Only the thread started here touches the capture, until the end.
     """
 
-    def __init__(self, capture: Capture, *, changed: threading.Condition | None = None, index: int = 0) -> None:
-        super().__init__(capture.traits, changed=changed, index=index)
+    def __init__(self, capture: Capture, *, changed: threading.Condition | None = None, index: int = 0, ahead: Ahead | None = None) -> None:
+        super().__init__(capture.traits, changed=changed, index=index, ahead=ahead)
         self._traits = capture.traits
         self._capture = capture
         self._thread: threading.Thread | None = None
@@ -89,6 +90,8 @@ class CaptureSource(SlotSource):
             if self.live:
                 began_s, began_time_s = time.monotonic(), time.time()
             decoded, frame_bgr = self._capture.retrieve()
+            took_ms = (time.monotonic() - began_s) * 1e3
+            prepared = self._prepared(frame_bgr if decoded else None)
             with self._changed:
                 number = self.counts.captured
                 self.counts.captured += 1
@@ -96,17 +99,14 @@ class CaptureSource(SlotSource):
                 if not decoded or frame_bgr is None:
                     self.counts.drop(UNDECODABLE)
                     continue
-                took_ms = (time.monotonic() - began_s) * 1e3
-                self._deliver(Frame(number, frame_bgr, began_s, began_time_s, took_ms, self.index))
+                self._deliver(Frame(number, frame_bgr, began_s, began_time_s, took_ms, self.index, prepared))
 
     def _deliver(self, frame: Frame) -> None:
         """Put a frame into the slot; the lock is held."""
         if not self.live:
             self._changed.wait_for(lambda: self._slot is None or self._closing)
-        elif self._slot is not None:
-            self.counts.drop(NEWER)
-        self._slot = frame
-        self._changed.notify_all()
+        if self._slot is None or self.live:
+            self._fill(frame)
 
     def _how_it_ended(self) -> SourceError | None:
         """Return what to raise after the last frame; count and tell frames that a file lacks."""

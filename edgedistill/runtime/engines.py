@@ -53,6 +53,9 @@ class Engine(Protocol):
     def set_input(self, pixels_nhwc: np.ndarray) -> None:
         """Write the pixels that the bundle's `Preprocessor` made, (1, H, W, 3), into the input tensor."""
 
+    def copy_input(self, tensor: np.ndarray) -> None:
+        """Copy a whole input tensor that was made elsewhere, see `preprocess.Filling`: the same shape, dtype and layout."""
+
     def invoke(self) -> None:
         """Run the network on the input."""
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from edgedistill.errors import SourceError
 from edgedistill.runtime.address import tellable
+from edgedistill.runtime.ahead import Ahead, Prepared
 from edgedistill.runtime.pace import Pace
 from edgedistill.runtime.status import SourceStatus
 
@@ -34,7 +35,8 @@ class Frame(NamedTuple):
     `frame_bgr` is (H, W, 3) uint8 and belongs to the reader. `captured_s` (monotonic) and `time_s` (seconds since 1970) are
     when it arrived, for files when reading it began. `capture_ms` is what lies between that and the frame being in the
     reader's hands: decoding, and for live sources also the wait in the slot; waiting for the camera to expose is not in it.
-    `source` is the place of its source among those of the run, from 0.
+    `source` is the place of its source among those of the run, from 0. `prepared` is what the network takes of it,
+    where that was made ahead (not counted in `capture_ms`); it is valid until the next frame of that source is read.
     """
 
     id: int
@@ -43,6 +45,7 @@ class Frame(NamedTuple):
     time_s: float
     capture_ms: float
     source: int = 0
+    prepared: Prepared | None = None
 
 
 class Traits(NamedTuple):
@@ -168,15 +171,18 @@ class SlotSource(ABC):
         traits: what is known of it.
         changed: notified at every change; sources that share one can be waited for together (`turns`).
         index: its place among the sources of a run.
+        ahead: prepares frames as they come; nothing does by default.
     """
 
-    def __init__(self, traits: Traits, *, changed: threading.Condition | None = None, index: int = 0) -> None:
+    def __init__(self, traits: Traits, *, changed: threading.Condition | None = None, index: int = 0, ahead: Ahead | None = None) -> None:
         self.name, self.live, self.fps, self.index = tellable(traits.name), traits.live, traits.fps, index
         self.counts = Counts()
         self.stuck = False
         self._changed = changed or threading.Condition()
         self._pace = Pace()
+        self._ahead = ahead
         self._slot: Frame | None = None
+        self._in_use: Prepared | None = None  # what the reader works on
         self._error: SourceError | None = None
         self._closing = self._finished = False
 
@@ -210,8 +216,29 @@ class SlotSource(ABC):
             if self._error is not None:
                 raise self._error
             return None
+        self._give_back(self._in_use)
+        self._in_use = frame.prepared
         self._changed.notify_all()
-        return frame._replace(capture_ms=(time.monotonic() - frame.captured_s) * 1e3) if self.live else frame
+        if not self.live:
+            return frame
+        prepared_ms = frame.prepared.took_ms if frame.prepared is not None else 0.0
+        return frame._replace(capture_ms=(time.monotonic() - frame.captured_s) * 1e3 - prepared_ms)
+
+    def _fill(self, frame: Frame) -> None:
+        """Put a frame into the slot, in place of one that nobody took; the lock is held."""
+        if self._slot is not None:
+            self.counts.drop(NEWER)
+            self._give_back(self._slot.prepared)
+        self._slot = frame
+        self._changed.notify_all()
+
+    def _prepared(self, frame_bgr: np.ndarray | None) -> Prepared | None:
+        """Prepare a frame if that is wanted here; takes its time, so the lock must not be held."""
+        return self._ahead(frame_bgr) if self._ahead is not None and frame_bgr is not None else None
+
+    def _give_back(self, prepared: Prepared | None) -> None:
+        if self._ahead is not None and prepared is not None:
+            self._ahead.give_back(prepared)
 
     @abstractmethod
     def _start(self) -> None:

@@ -13,12 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+import numpy as np
+
 from edgedistill.errors import SourceError
 from edgedistill.runtime.address import tellable
+from edgedistill.runtime.ahead import Ahead
 from edgedistill.runtime.frames import (
     CAPTURE_THREAD,
     CLOSE_WAIT_S,
-    NEWER,
     OUTAGE,
     UNDECODABLE,
     Capture,
@@ -66,8 +68,10 @@ class LiveSource(SlotSource):
         index: int = 0,
         name: str = "camera",
         there: Callable[[], bool] | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
-        super().__init__(first.traits if first is not None else Traits(name, live=True, ends=False), changed=changed, index=index)
+        traits = first.traits if first is not None else Traits(name, live=True, ends=False)
+        super().__init__(traits, changed=changed, index=index, ahead=ahead)
         self._opening, self._first, self._timing = opening, first, timing
         self._there, self._was_there = there, True
         self._news, self._closed = threading.Event(), threading.Event()
@@ -250,27 +254,26 @@ class LiveSource(SlotSource):
             self.name, self.fps = tellable(traits.name), traits.fps
         self._news.set()  # from now on frames are waited for, not the opening
 
-    def _arrived(self, reader: Reader, decoded: bool, frame_bgr: object) -> None:
+    def _arrived(self, reader: Reader, decoded: bool, frame_bgr: np.ndarray | None) -> None:
         """Put a frame into the slot, if its reader was not given up meanwhile."""
         now_s, time_s = time.monotonic(), time.time()
+        if not decoded:
+            frame_bgr = None
+        prepared = self._prepared(frame_bgr)
         with self._changed:
             if reader.given_up or self._closing:
+                self._give_back(prepared)
                 return
             number = self.counts.captured
             self.counts.captured += 1
             if self._state != "running":
                 self._back(now_s)
-            if not decoded:
-                frame_bgr = None
             self._pace.add(now_s, whole=frame_bgr is not None)
             if frame_bgr is None:
                 self.counts.drop(UNDECODABLE)
                 return
             reader.whole_s = now_s
-            if self._slot is not None:
-                self.counts.drop(NEWER)
-            self._slot = Frame(number, frame_bgr, now_s, time_s, 0.0, self.index)  # type: ignore[arg-type]
-            self._changed.notify_all()
+            self._fill(Frame(number, frame_bgr, now_s, time_s, 0.0, self.index, prepared))
 
     def _back(self, now_s: float) -> None:
         """Frames flow again: count those of the outage as far as the rate tells; the lock is held."""

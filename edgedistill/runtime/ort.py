@@ -10,8 +10,8 @@ import numpy as np
 from edgedistill.bundle import ModelFile
 from edgedistill.errors import EngineError
 from edgedistill.postprocess import dequantize, log_probabilities
-from edgedistill.preprocess import byte_view, fill_input, input_lookup
-from edgedistill.runtime.tensors import check_one, check_tensor
+from edgedistill.preprocess import Filling
+from edgedistill.runtime.tensors import check_one, check_tensor, copy_bytes
 
 DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
 
@@ -55,7 +55,7 @@ class OnnxEngine:
         self.version, self.threads, self.model = version, threads, model
         self._input = np.zeros(model.input.shape, model.input.dtype)
         self._output = np.zeros(model.output.shape, model.output.dtype)
-        self._lookup = input_lookup(model.input, pixel_mean=model.pixel_mean)
+        self._filling = Filling(model)
         self._session = session
         self._binding = session.io_binding()
         name_in, name_out = session.get_inputs()[0].name, session.get_outputs()[0].name
@@ -63,11 +63,13 @@ class OnnxEngine:
         self._binding.bind_output(name_out, "cpu", 0, self._output.dtype, self._output.shape, self._output.ctypes.data)
 
     def input_pixels(self) -> np.ndarray | None:
-        return byte_view(self._input, layout=self.model.input.layout)
+        return self._filling.pixels(self._input)
 
     def set_input(self, pixels_nhwc: np.ndarray) -> None:
-        model = self.model
-        fill_input(pixels_nhwc, self._input, lookup=self._lookup, layout=model.input.layout, pixel_mean=model.pixel_mean)
+        self._filling.fill(pixels_nhwc, self._input)
+
+    def copy_input(self, tensor: np.ndarray) -> None:
+        copy_bytes(tensor, self._input)
 
     def invoke(self) -> None:
         self._session.run_with_iobinding(self._binding)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from edgedistill.errors import SourceError, close_matches
 from edgedistill.runtime.address import redact, split_scheme
+from edgedistill.runtime.ahead import Ahead
 from edgedistill.runtime.cameras import JOIN_S, camera, cameras, open_stream, usb_camera
 from edgedistill.runtime.ending import CaptureSource
 from edgedistill.runtime.files import IMAGE_SUFFIXES, open_images, open_video
@@ -67,6 +68,7 @@ def open_source(
     changed: threading.Condition | None = None,
     index: int = 0,
     timing: Timing = TIMING,
+    ahead: Ahead | None = None,
 ) -> Source:
     """Open what the text of `--source` stands for; raises SourceError.
 
@@ -74,16 +76,17 @@ def open_source(
         wait: open what is live in the background, so that it need not be there yet.
         changed: notified at every change of the source; see `turns`.
         index: its place among the sources of a run.
+        ahead: a `Classifier`'s `ahead()`; frames then come prepared for its network, which is done while that runs.
     """
     opening, kind = opening_of(text, wishes), kind_of(text)
     name = PIPELINE if kind == "gst" else redact(text)
     if wait and kind in LIVE_KINDS:
-        return LiveSource(opening, timing=timing, changed=changed, index=index, name=name, there=presence(kind, text))
+        return LiveSource(opening, timing=timing, changed=changed, index=index, name=name, there=presence(kind, text), ahead=ahead)
     advice = TRY if kind == "gst" else PLUGGED_IN
     capture = open_in_time(opening, name, advice=advice) if kind in LIVE_KINDS else opening()
     if not capture.traits.ends:
-        return LiveSource(opening, first=capture, timing=timing, changed=changed, index=index, there=presence(kind, text))
-    return CaptureSource(capture, changed=changed, index=index)
+        return LiveSource(opening, first=capture, timing=timing, changed=changed, index=index, there=presence(kind, text), ahead=ahead)
+    return CaptureSource(capture, changed=changed, index=index, ahead=ahead)
 
 
 def open_in_time(opening: Opening, name: str, *, within_s: float | None = None, advice: str = PLUGGED_IN) -> Capture:

@@ -1,10 +1,12 @@
-"""Checks that a model file's tensors are what the bundle's manifest says, before a frame goes through them."""
+"""Checks that a model file's tensors are what the bundle's manifest says, before a frame goes through them; and copying one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from edgedistill.bundle import Tensor
 from edgedistill.errors import EngineError
@@ -32,3 +34,11 @@ def check_one(path: Path, role: str, count: int) -> None:
     """Raise if a file has not exactly one input or output."""
     if count != 1:
         raise EngineError(f"{path} has {count} {role}s, a classifier has one; export the bundle again")
+
+
+def copy_bytes(tensor: np.ndarray, into: np.ndarray) -> None:
+    """Copy a tensor's bytes to another one of the same size, both without gaps.
+
+    Python's lock is held meanwhile: numpy would let it go, a thread that captures would take it, and the loop would wait for that.
+    """
+    into.data.cast("B")[:] = tensor.data.cast("B")

@@ -13,8 +13,8 @@ import numpy as np
 from edgedistill.bundle import ModelFile, Tensor
 from edgedistill.errors import EngineError
 from edgedistill.postprocess import dequantize, log_probabilities
-from edgedistill.preprocess import byte_view, fill_input, input_lookup
-from edgedistill.runtime.tensors import check_one, check_quantization, check_tensor
+from edgedistill.preprocess import Filling
+from edgedistill.runtime.tensors import check_one, check_quantization, check_tensor, copy_bytes
 
 
 def open_litert(path: Path, model: ModelFile, threads: int) -> TfliteEngine:
@@ -72,15 +72,17 @@ class TfliteEngine:
         self.invoke = interpreter.invoke
         self._input = interpreter.tensor(interpreter.get_input_details()[0]["index"])
         self._output = interpreter.tensor(interpreter.get_output_details()[0]["index"])
-        self._lookup = input_lookup(model.input, pixel_mean=model.pixel_mean)
+        self._filling = Filling(model)
         self._classes = math.prod(model.output.shape)
 
     def input_pixels(self) -> np.ndarray | None:
-        return byte_view(self._input(), layout=self.model.input.layout)
+        return self._filling.pixels(self._input())
 
     def set_input(self, pixels_nhwc: np.ndarray) -> None:
-        model = self.model
-        fill_input(pixels_nhwc, self._input(), lookup=self._lookup, layout=model.input.layout, pixel_mean=model.pixel_mean)
+        self._filling.fill(pixels_nhwc, self._input())
+
+    def copy_input(self, tensor: np.ndarray) -> None:
+        copy_bytes(tensor, self._input())
 
     def logits(self) -> np.ndarray:
         return self.read_logits(np.empty(self._classes, np.float32))

@@ -29,6 +29,7 @@ from edgedistill.convert.audit.outside import Parts
 from edgedistill.convert.audit.speed import Limits
 from edgedistill.runtime import camera, open_engine
 from edgedistill.runtime.camera import Classifier
+from edgedistill.runtime.ending import CaptureSource
 
 
 def entry(name: str = "a", *, ok: bool = True, bound: float | None = 2.0) -> Entry:
@@ -159,15 +160,20 @@ def test_what_the_loop_adds_is_compared_within_blocks() -> None:
     assert (added_ms, bare_ms) == (0.5, 5.0)
 
 
-def test_the_memory_source_goes_through_the_real_loop(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [True, False])
+def test_frames_from_memory_go_through_the_real_loop(tmp_path: Path, ahead: bool) -> None:
     loaded = bundle.load(tiny_bundle.make(tmp_path / "tiny"))
     engine = timing.prepare(open_engine(loaded, "tflite-int8", threads=1), loaded, warmup=1)
     assert timing.invoke_ms(engine) > 0
-    turns = camera.run(Classifier(loaded, engine), runtime_loop.MemorySource(timing.frames(2)))
-    seen = [next(turns) for _ in range(5)]
+    classify = Classifier(loaded, engine)
+    source = CaptureSource(runtime_loop.MemoryCapture(timing.frames(2)), ahead=classify.ahead() if ahead else None)
+    with source:
+        turns = camera.run(classify, source)
+        seen = [next(turns) for _ in range(5)]
+        assert runtime_loop.time_turn_ms(turns) > 0
+    assert all((frame.prepared is not None) == ahead for frame, _ in seen)
     assert [frame.id for frame, _ in seen] == [result.frame_id for _, result in seen] == [0, 1, 2, 3, 4]
     assert seen[0][1].top_k == seen[2][1].top_k
-    assert runtime_loop.time_turn_ms(turns) > 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from edgedistill import bundle
 from edgedistill.bundle import Bundle, ModelFile, Quantization, Tensor
 from edgedistill.errors import BundleError, DataError, EngineError, MissingExtraError
 from edgedistill.postprocess import softmax
-from edgedistill.preprocess import Preprocessor
+from edgedistill.preprocess import Filling, Preprocessor
 from edgedistill.runtime import engines, open_engine, ort, predict_logits
 from edgedistill.runtime.tflite import TfliteEngine
 
@@ -380,6 +380,21 @@ def test_pixels_in_the_models_own_memory_give_the_same_logits(bundle_path: Path,
         assert engine.read_logits(memory) is memory
         np.testing.assert_array_equal(memory, expected)
         np.testing.assert_array_equal(engine.logits(), expected)
+
+
+@pytest.mark.parametrize("file", tiny_bundle.FILES)
+def test_a_tensor_that_was_filled_elsewhere_gives_the_same_logits(bundle_path: Path, file: str) -> None:
+    loaded = bundle.load(bundle_path)
+    engine, preprocess = open_engine(loaded, file), Preprocessor(loaded.manifest.input)
+    filling, tensor = Filling(engine.model), np.empty(engine.model.input.shape, engine.model.input.dtype)
+    for frame in FRAMES:
+        expected = engine.run(preprocess(frame))
+        filling.fill(preprocess(frame, filling.pixels(tensor)), tensor)
+        engine.copy_input(tensor)
+        engine.invoke()
+        np.testing.assert_array_equal(engine.logits(), expected)
+    with pytest.raises(ValueError, match="different structures"):
+        engine.copy_input(tensor[:, 1:])
 
 
 @pytest.mark.parametrize(("file", "bytes_fit"), [("tiny-int8.tflite", True), ("tiny-fp32.tflite", False), ("tiny-fp32.onnx", True)])

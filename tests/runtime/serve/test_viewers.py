@@ -29,6 +29,8 @@ SCHEDULER = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not SCHEDULER.exists(), reason="the kernel does not tell how long threads wait")]
 
 VIEWERS, ROUNDS = 200, 3
+#: By then some viewer has a stream, also on a busy machine: the server's share of a core is small.
+STREAM_WITHIN_S = 60.0
 
 
 class Pace(NamedTuple):
@@ -101,7 +103,11 @@ def test_two_hundred_viewers_cost_the_loop_nothing(fps: float | None) -> None:
             loop.run(0.2)
             alone.append(loop.run(1.0))
             tell("go")
+            streams = tell("seen").get("stream 200", 0)
+            until_s = time.monotonic() + STREAM_WITHIN_S
             loop.run(0.8)
+            while tell("seen").get("stream 200", 0) == streams and time.monotonic() < until_s:
+                loop.run(0.2)
             watched.append(loop.run(1.2))
         seen = tell("stop")
         loop.run(0.3)
@@ -110,7 +116,7 @@ def test_two_hundred_viewers_cost_the_loop_nothing(fps: float | None) -> None:
     blocked = median(pace.blocked for pace in watched) - median(pace.blocked for pace in alone)
     print(f"{fps or 'as many as can be'} a second: rate {ratio:.1%} of before, {blocked:.2%} of the time blocked by others; {seen}")
     assert seen["/ 200"] > ROUNDS
-    assert seen["stream 200"] > 0
+    assert seen.get("stream 200", 0) >= ROUNDS, f"viewers without a stream: {seen}"
     assert not [reply for reply in seen if reply.endswith(("500", "400", "401", "404"))]
     if fps is not None:
         assert ratio >= 0.98

@@ -1,6 +1,7 @@
-"""Many viewers in a process of their own: each loads the page, then does what the page does.
+"""Many viewers in a process of their own: each loads the page, then does what the page does; every 20th shows the stream alone.
 
-Reads `go` and `stop` lines, and prints what was seen until then. Takes a low priority, for it stands for other machines.
+Reads lines and prints what was seen until then: `go` makes all of them look, `stop` none, any other word changes nothing.
+Takes a low priority, for it stands for other machines.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ class Viewers:
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         looking: list[asyncio.Task[None]] = []
         while line := await reader.readline():
-            for task in looking:
-                task.cancel()
-            await asyncio.gather(*looking, return_exceptions=True)
-            looking = [asyncio.create_task(self.look(number)) for number in range(self.count)] if line == b"go\n" else []
+            if line in (b"go\n", b"stop\n"):
+                for task in looking:
+                    task.cancel()
+                await asyncio.gather(*looking, return_exceptions=True)
+                looking = [asyncio.create_task(self.look(number)) for number in range(self.count)] if line == b"go\n" else []
             print(json.dumps(self.seen), flush=True)
 
     async def look(self, number: int) -> None:
         await asyncio.sleep(0.5 * number / self.count)
+        if number % 20 == 0:  # another dashboard, which shows nothing but the picture
+            await self.stream()
         await self.fetch("/")
         streaming = asyncio.create_task(self.stream())
         try:
