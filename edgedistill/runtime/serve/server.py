@@ -1,7 +1,8 @@
 """The server: one thread and its event loop, however many come.
 
 It limits what anybody can take: connections, time and bytes of a request, streams, and its own share of the processor, so that
-visitors wait rather than the camera loop. It sends a stream's viewer the newest picture whenever the last one has gone out.
+visitors wait rather than the camera loop; but each is served in the end, those of streams with fewer pictures. It sends a stream's
+viewer the newest picture whenever the last one has gone out.
 
 Its priority is the loop's own: what runs here is Python, and a thread of low priority that is put off while it holds the
 interpreter's lock would put off the loop with it (on a busy machine that was up to a tenth of the time).
@@ -36,23 +37,26 @@ LINGER_S, LINGER_BYTES = 1.0, 1 << 18
 WRONG_TOKEN_S = 0.5
 #: What the kernel holds of a stream for a slow viewer.
 SEND_BUFFER = 128 * 1024
-#: Share of one core that may be used, and how much may be saved up.
+#: Share of one core that may be used, and how much may be saved up or owed.
 CPU_SHARE, CPU_BURST_S = 0.012, 0.05
+#: Whoever waits for that share waits no longer than this for the next visitor to be let in, and for a stream's next picture.
+LET_IN_S, PICTURE_S = 0.1, 1.0
 BUSY = whole(text(503, "too many visitors; try again", Retry_After="5"))
 
 
 class Budget:
-    """Keeps the calling thread to a share of a core: who is over it waits."""
+    """Keeps the calling thread to a share of a core: while it is over that, new work waits."""
 
     def __init__(self) -> None:
         self._left_s, self._wall_s, self._cpu_s = CPU_BURST_S, time.monotonic(), time.thread_time()
 
-    def wait_s(self) -> float:
+    def wait_s(self, at_most_s: float) -> float:
         """Return how long to wait before taking on more work."""
         wall_s, cpu_s = time.monotonic(), time.thread_time()
-        self._left_s = min(CPU_BURST_S, self._left_s + (wall_s - self._wall_s) * CPU_SHARE - (cpu_s - self._cpu_s))
+        left_s = self._left_s + (wall_s - self._wall_s) * CPU_SHARE - (cpu_s - self._cpu_s)
+        self._left_s = min(CPU_BURST_S, max(-CPU_BURST_S, left_s))
         self._wall_s, self._cpu_s = wall_s, cpu_s
-        return max(0.0, -self._left_s / CPU_SHARE)
+        return min(at_most_s, max(0.0, -self._left_s / CPU_SHARE))
 
 
 class Server:
@@ -98,7 +102,7 @@ class Server:
 
     async def _accept(self) -> None:
         while True:
-            await asyncio.sleep(self._budget.wait_s())
+            await asyncio.sleep(self._budget.wait_s(LET_IN_S))
             await readable(self._listening)
             try:
                 connection, peer = self._listening.accept()  # not awaited: a cancelled wait would lose the connection
@@ -168,6 +172,7 @@ class Server:
             await send(writer, head_of(STREAM, length=None) + (FIRST_BOUNDARY if request.method == "GET" else b""))
             number = 0
             while request.method == "GET" and not reader.at_eof():
+                await asyncio.sleep(self._budget.wait_s(PICTURE_S))
                 picture = await preview.newer(number, 1.0)
                 if picture is not None:
                     await send(writer, part(picture.jpeg))

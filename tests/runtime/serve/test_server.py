@@ -495,16 +495,35 @@ def test_work_is_kept_to_a_share_of_a_core(monkeypatch: pytest.MonkeyPatch) -> N
     wall_s, cpu_s = [100.0], [5.0]
     monkeypatch.setattr(server_module.time, "monotonic", lambda: wall_s[0])
     monkeypatch.setattr(server_module.time, "thread_time", lambda: cpu_s[0])
-    budget = server_module.Budget()
-    assert budget.wait_s() == 0
-    cpu_s[0] += server_module.CPU_BURST_S + 0.1
-    assert budget.wait_s() == pytest.approx(0.1 / server_module.CPU_SHARE)
-    wall_s[0] += 0.1 / server_module.CPU_SHARE
-    assert budget.wait_s() == pytest.approx(0, abs=1e-6)
-    wall_s[0] += 1000
-    budget.wait_s()
-    cpu_s[0] += server_module.CPU_BURST_S + 0.1
-    assert budget.wait_s() == pytest.approx(0.1 / server_module.CPU_SHARE)
+    budget, share, burst_s = server_module.Budget(), server_module.CPU_SHARE, server_module.CPU_BURST_S
+    assert budget.wait_s(99.0) == 0
+    cpu_s[0] += burst_s + 0.01  # all that was saved up, and more
+    assert budget.wait_s(99.0) == pytest.approx(0.01 / share)
+    assert budget.wait_s(0.1) == 0.1
+    wall_s[0] += 0.01 / share
+    assert budget.wait_s(99.0) == pytest.approx(0, abs=1e-6)
+    wall_s[0] += 1000  # no more than the burst is saved up
+    budget.wait_s(99.0)
+    cpu_s[0] += burst_s + 0.01
+    assert budget.wait_s(99.0) == pytest.approx(0.01 / share)
+    cpu_s[0] += 1000  # nor is more than that owed
+    assert budget.wait_s(99.0) == pytest.approx(burst_s / share)
+
+
+def test_viewers_of_the_stream_keep_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "CPU_SHARE", 1e-6)
+    monkeypatch.setattr(server_module, "CPU_BURST_S", 1e-9)
+    monitor = watching()
+    with fed(monitor), serve(monitor, ServeOptions(port=0)) as where, ExitStack() as stack:
+        viewers = [stack.enter_context(connect(where)) for _ in range(3)]
+        for viewer in viewers:
+            viewer.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        began_s = time.monotonic()
+        for _ in range(5):
+            assert ask(where, "/healthz").status == 200
+        assert time.monotonic() - began_s < 5
+        for viewer in viewers:  # they get their pictures too, if few
+            assert read_part(viewer)[0].startswith(b"\xff\xd8")
 
 
 # ---- the end
