@@ -27,7 +27,7 @@ from edgedistill.runtime.status import Machine
 MODES = [mode for mode in get_args(Mode) if mode != "well"]
 MODE_S = 4.0
 QUICK = Timing(stall_s=0.5, open_s=1.0, first_retry_s=0.05, eager_s=1e9, jitter=0)
-VIEWERS, LOOP_S, PAIRS = 200, 8.0, 5
+VIEWERS, LOOP_S, PAIRS = 200, 4.0, 41
 
 
 def hostile_cameras() -> list[Entry]:

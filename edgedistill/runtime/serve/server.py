@@ -38,7 +38,7 @@ WRONG_TOKEN_S = 0.5
 #: What the kernel holds of a stream for a slow viewer.
 SEND_BUFFER = 128 * 1024
 #: Share of one core that may be used, and how much may be saved up or owed.
-CPU_SHARE, CPU_BURST_S = 0.012, 0.05
+CPU_SHARE, CPU_BURST_S = 0.010, 0.05
 #: Whoever waits for that share waits no longer than this for the next visitor to be let in, and for a stream's next picture.
 LET_IN_S, PICTURE_S = 0.1, 1.0
 BUSY = whole(text(503, "too many visitors; try again", Retry_After="5"))
