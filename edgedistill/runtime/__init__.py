@@ -5,8 +5,8 @@ click. Also a command: `python -m edgedistill.runtime camera|profile|compare-eng
 
 - from a file of a bundle to answers: `engines` (`tflite`, `ort`), `camera` (the loop), `selfcheck`, `profile`, `compare_engines`
 - frames: `sources` chooses among the kinds of captures (`cameras`, `picamera`, `http_camera`, `gstreamer`, `files`, `raw_frames`,
-  `pattern`); `frames` is what all share, `ending` reads what ends, `live` what is opened again, `turns` several in turn, `ahead` preprocesses
-  in their threads
+  `pattern`); `frames` is what all share, `ending` reads what ends, `live` what is opened again, `turns` several in turn, and in their
+  threads `ahead` preprocesses
 - how a run is: `status`, `monitor`, `quality`, `reporter`; how the machine is: `conditions`, `firmware`, `energy`
 - what takes results, each behind a thread of its own (`output`): `outputs`, `recording`, `mqtt`; beside them `serve` and `notify`
 - the command line: `commands`, `camera_flags`, `camera_command`
