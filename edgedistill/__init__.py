@@ -2,8 +2,8 @@
 
 The layers, from light to heavy (each may import those above it in this list, see tests/test_layering.py):
 
-- contract: `errors`, `validation`, `overrides`, `recipe`, `bundle`, `preprocess`, `postprocess`, `latency`, `metrics`,
-  `streams` (numpy, msgspec; cv2 to resize)
+- contract: `errors`, `validation`, `overrides`, `recipe`, `manifest`, `bundle`, `preprocess`, `postprocess`, `latency`,
+  `metrics`, `streams` (numpy, msgspec; cv2 to resize)
 - `runtime`: what runs on the device (numpy, OpenCV and one interpreter)
 - `distill`: teacher, student, losses, the training loop (torch)
 - `convert`: an `nn.Module` to a bundle of ONNX and TFLite files (onnx, litert-torch)

@@ -18,7 +18,19 @@ import setuptools
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edgedistill"
 
-CONTRACT = ("errors", "validation", "overrides", "recipe", "bundle", "preprocess", "postprocess", "latency", "metrics", "streams")
+CONTRACT = (
+    "errors",
+    "validation",
+    "overrides",
+    "recipe",
+    "manifest",
+    "bundle",
+    "preprocess",
+    "postprocess",
+    "latency",
+    "metrics",
+    "streams",
+)
 LIGHT = {"numpy", "msgspec", "edgedistill"}
 INTERPRETERS = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
 #: Packages that one module alone may import, inside of the functions that need them.
