@@ -30,6 +30,7 @@ from edgedistill.runtime.frames import (
     Traits,
     leave_signals_to_main,
 )
+from edgedistill.runtime.opencv import one_thread
 from edgedistill.runtime.pace import Timing
 from edgedistill.runtime.quality import HOUR_S, quality
 from edgedistill.runtime.reader import Reader
@@ -70,6 +71,7 @@ class LiveSource(SlotSource):
         there: Callable[[], bool] | None = None,
         ahead: Ahead | None = None,
     ) -> None:
+        one_thread()
         traits = first.traits if first is not None else Traits(name, live=True, ends=False)
         super().__init__(traits, changed=changed, index=index, ahead=ahead)
         self._opening, self._first, self._timing = opening, first, timing

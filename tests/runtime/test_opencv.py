@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterable
 
 import cv2
@@ -25,6 +27,13 @@ class Grabbing:
     def grab(self) -> bool:
         self.asked += 1
         return next(self._answers, False)
+
+
+def test_a_live_source_keeps_opencv_to_one_thread() -> None:
+    code = (
+        "import cv2; from edgedistill.runtime.live import LiveSource; cv2.setNumThreads(2); LiveSource(print); print(cv2.getNumThreads())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "1"
 
 
 @pytest.mark.parametrize(

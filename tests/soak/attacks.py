@@ -52,13 +52,13 @@ def meet(mode: Mode) -> dict[str, float]:
         while not over.wait(0.02):
             peak_mb[0] = max(peak_mb[0], resources()["rss_mb"])
 
-    thread = threading.Thread(target=watch)
-    with HttpCamera(list(pictures()), fps=30) as camera, open_source(camera.address, timing=QUICK) as source:
+    thread, classify = threading.Thread(target=watch), classifier()
+    with HttpCamera(list(pictures()), fps=30) as camera, open_source(camera.address, timing=QUICK, ahead=classify.ahead()) as source:
         thread.start()
         turn = threading.Timer(0.5, setattr, (camera, "mode", mode))
         turn.start()
         with suppress(SourceError):
-            for _ in run(classifier(), source, options=LoopOptions(duration_s=MODE_S)):
+            for _ in run(classify, source, options=LoopOptions(duration_s=MODE_S)):
                 pass
         over.set()
         thread.join()

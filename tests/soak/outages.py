@@ -45,7 +45,7 @@ def one_outage(camera_type: type[HttpCamera] | type[RtspCamera]) -> dict[str, fl
     results: list[tuple[float, Frame]] = []
     over = threading.Event()
     classify = classifier()
-    with camera_type(list(pictures()), fps=FPS) as camera, open_source(camera.address) as source:
+    with camera_type(list(pictures()), fps=FPS) as camera, open_source(camera.address, ahead=classify.ahead()) as source:
 
         def loop() -> None:
             for frame, _ in run(classify, source, stop=over):
@@ -81,7 +81,7 @@ def reconnect_often(count: int) -> dict[str, float]:
     """Return what a number of reconnects keeps of memory, threads and descriptors."""
     with HttpCamera(list(pictures(3)), fps=0) as camera:
         camera.loop = False
-        with open_source(camera.address, timing=EAGER) as source:
+        with open_source(camera.address, timing=EAGER, ahead=classifier().ahead()) as source:
             wait_for_reconnects(source, camera, WARMUP)
             return growth(lambda: wait_for_reconnects(source, camera, WARMUP + count))
 

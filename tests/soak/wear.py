@@ -52,7 +52,7 @@ def run_frames(count: int) -> dict[str, float]:
     samples, taken = np.full(((count - WARM_FRAMES) // EVERY + 1, 3), np.nan), 0
     turn_ms, bare_ms = np.full(count, np.nan, np.float32), np.full(count, np.nan, np.float32)
     began_s = time.monotonic()
-    with open_source(f"{PATTERN}0&frames={count}") as source:
+    with open_source(f"{PATTERN}0&frames={count}", ahead=classify.ahead()) as source:
         monitor = Monitor(Facts("", "", "", 1), [source], machine=lambda: Machine(None, None, None))
         for number, (frame, result) in enumerate(run(classify, source)):
             monitor.add(frame, result)
@@ -96,7 +96,7 @@ def frame_age() -> list[Entry]:
 
     classify.engine.invoke = slowly  # type: ignore[method-assign]
     ages_ms, invokes_ms = [], []
-    with HttpCamera(list(pictures()), fps=CAMERA_FPS) as camera, open_source(camera.address) as source:
+    with HttpCamera(list(pictures()), fps=CAMERA_FPS) as camera, open_source(camera.address, ahead=classify.ahead()) as source:
         for _, result in itertools.islice(run(classify, source), AGED_FRAMES):
             ages_ms.append(result.stages_ms["total"])
             invokes_ms.append(result.stages_ms["invoke"])
