@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from edgedistill.convert.calibration import match
+from edgedistill.convert.calibration import match, node_values
 from edgedistill.convert.file_values import values_of
-from edgedistill.convert.graph import Graph, activations
 from edgedistill.convert.quantize import Work
 
 if TYPE_CHECKING:
-    import torch
     from torch import fx
 
 #: Images that the noise is taken from, and those of them that tensors are found in the graph with.
@@ -62,7 +60,7 @@ def snr_by_node(path: Path, work: Work) -> dict[str, float]:
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
     for image in pixels:
-        nodes = _node_values(work.graph, image[np.newaxis])
+        nodes = node_values(work.graph, image[np.newaxis])
         found = run(image[np.newaxis], work.graph.pixel_mean)
         for name in tensors.keys() & found.keys():
             expected = nodes[tensors[name]]
@@ -81,16 +79,6 @@ def _tensor_nodes(work: Work) -> dict[str, str]:
     stacked = {name: np.concatenate([one[name] for one in found]) for name in found[0] if found[0][name].ndim > 1}
     by_node = {node: tensor for tensor, node in match(work.graph, stacked, probes).items()}
     return {tensor: node for node, tensor in by_node.items()}
-
-
-def _node_values(graph: Graph, pixels_nhwc: np.ndarray) -> dict[str, np.ndarray]:
-    values: dict[str, np.ndarray] = {}
-
-    def take(node: fx.Node, value: torch.Tensor) -> None:
-        values[node.name] = value.numpy().copy()
-
-    activations(graph, pixels_nhwc, take)
-    return values
 
 
 def _noise(expected: np.ndarray, found: np.ndarray) -> float:

@@ -19,22 +19,29 @@ class Place:
 
     def __init__(self, spec: Preprocess, model: ModelFile) -> None:
         self.tensor = np.empty(model.input.shape, model.input.dtype)
+        self.written = 0  # how often something was written here, or begun to be
         self._preprocess, self._filling = Preprocessor(spec), Filling(model)
 
     def write(self, frame_bgr: np.ndarray) -> None:
         """Preprocess a frame into `tensor`."""
+        self.written += 1
         self._filling.fill(self._preprocess(frame_bgr, self._filling.pixels(self.tensor)), self.tensor)
 
 
 class Prepared(NamedTuple):
     """A frame, ready to be copied into the input tensor of `model`; valid until it is given back.
 
-    `took_ms` is how long that took, `place` is whose memory it lies in.
+    `took_ms` is how long that took, `place` is whose memory it lies in, `written` that one's count by then.
     """
 
     model: ModelFile
     place: Place
     took_ms: float
+    written: int
+
+    def fits(self, model: ModelFile) -> bool:
+        """Return whether it is for this file, and still there: a frame may be kept for longer than its place."""
+        return self.model is model and self.written == self.place.written
 
 
 class Ahead:
@@ -60,7 +67,7 @@ class Ahead:
         except (DataError, cv2.error):
             self._free.append(place)
             return None
-        return Prepared(self._model, place, (time.perf_counter() - began_s) * 1e3)
+        return Prepared(self._model, place, (time.perf_counter() - began_s) * 1e3, place.written)
 
     def give_back(self, prepared: Prepared) -> None:
         """Let the memory be used again."""

@@ -69,7 +69,7 @@ class Classifier:
     def __call__(self, frame: Frame, *, dropped: int = 0) -> Result:
         engine = self.engine
         ahead_ms, start = 0.0, time.perf_counter()
-        if frame.prepared is not None and frame.prepared.model is engine.model:
+        if frame.prepared is not None and frame.prepared.fits(engine.model):
             engine.copy_input(frame.prepared.place.tensor)
             ahead_ms = frame.prepared.took_ms
         else:

@@ -36,7 +36,7 @@ class Frame(NamedTuple):
     when it arrived, for files when reading it began. `capture_ms` is what lies between that and the frame being in the
     reader's hands: decoding, and for live sources also the wait in the slot; waiting for the camera to expose is not in it.
     `source` is the place of its source among those of the run, from 0. `prepared` is what the network takes of it,
-    where that was made ahead (not counted in `capture_ms`); it is valid until the next frame of that source is read.
+    where that was made ahead (not counted in `capture_ms`); it lasts until the next frame of that source is read.
     """
 
     id: int

@@ -74,6 +74,15 @@ def test_what_was_prepared_for_another_file_is_not_used(loaded: Bundle) -> None:
     assert found == [classify(Frame(0, frame, 0.0, 0.0, 0.0)).top_k for frame in FRAMES]
 
 
+def test_a_frame_that_is_kept_for_longer_is_prepared_again(loaded: Bundle) -> None:
+    classify = classifier(loaded)
+    with CaptureSource(FakeCamera(FRAMES, traits=FILE), ahead=classify.ahead()) as source:
+        kept = [frame for frame, _ in run(classify, source)]
+    expected = [classify(Frame(0, frame, 0.0, 0.0, 0.0)).top_k for frame in FRAMES]
+    assert any(frame.prepared is not None and not frame.prepared.fits(classify.engine.model) for frame in kept)
+    assert [classify(frame).top_k for frame in kept] == expected
+
+
 @pytest.mark.parametrize("wrong", [np.zeros((3, 3), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4, 3), np.float32)])
 def test_what_is_no_frame_is_refused_by_the_loop(loaded: Bundle, wrong: np.ndarray) -> None:
     classify = classifier(loaded)

@@ -5,9 +5,9 @@ in the graph, by their values; `files` keeps the ranges with the bundle.
 """
 
 from edgedistill.convert.calibration.files import read, write
-from edgedistill.convert.calibration.match import match
+from edgedistill.convert.calibration.match import match, node_values
 from edgedistill.convert.calibration.observe import Statistics, images_sha256, observe
 from edgedistill.convert.calibration.ranges import Method, ranges_of
 from edgedistill.convert.calibration.span import Range, Ranges
 
-__all__ = ["Method", "Range", "Ranges", "Statistics", "images_sha256", "match", "observe", "ranges_of", "read", "write"]
+__all__ = ["Method", "Range", "Ranges", "Statistics", "images_sha256", "match", "node_values", "observe", "ranges_of", "read", "write"]

@@ -33,7 +33,7 @@ def match(graph: Graph, values: Mapping[str, np.ndarray], pixels_nhwc: np.ndarra
         pixels_nhwc: (N, H, W, 3) uint8 RGB, at least those P images.
     """
     probes = max((len(value) for value in values.values() if value.ndim), default=1)
-    nodes = _nodes(graph, pixels_nhwc[:probes])
+    nodes = node_values(graph, pixels_nhwc[:probes])
     found: dict[str, str] = {}
     for tensor, value in values.items():
         node = _nearest(value, nodes) or _padded(value, nodes)
@@ -42,7 +42,7 @@ def match(graph: Graph, values: Mapping[str, np.ndarray], pixels_nhwc: np.ndarra
     return found
 
 
-def _nodes(graph: Graph, pixels_nhwc: np.ndarray) -> dict[str, np.ndarray]:
+def node_values(graph: Graph, pixels_nhwc: np.ndarray) -> dict[str, np.ndarray]:
     """Return the values of every node, in the order of the graph; 4-D ones as they are and channels last, each under its name."""
     nodes: dict[str, np.ndarray] = {}
 
